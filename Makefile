@@ -1,0 +1,59 @@
+# Two commands do everything: `make run` and `make test`.
+
+STUDY ?= demo
+CORES ?= all
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
+
+.PHONY: run report potentials test lint format docs dry-run clean
+
+run: $(READY) report
+	@echo
+	@echo "Study $(STUDY) is done:"
+	@echo "  tables   results/$(STUDY)/tables/"
+	@echo "  figures  results/$(STUDY)/figures/"
+	@echo "  report   results/$(STUDY)/report.html"
+
+report: $(READY)
+	$(SNAKEMAKE)
+	$(SNAKEMAKE) --report results/$(STUDY)/report.html
+
+potentials: $(READY)
+	$(SNAKEMAKE) write_potentials
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(READY)
+	$(BIN)/python -m popsbounds.config_docs
+
+dry-run: $(READY)
+	@for study in config/*.yaml; do for profile in default ci slurm; do \
+	  echo "dry run: $$study, profile $$profile"; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" snakemake -n --quiet all --configfile $$study --profile profiles/$$profile --cores 1 || exit 1; \
+	done; done
+
+clean:
+	rm -rf results .snakemake
+
+# pip installs into the environment from outside, so that Debian's ensurepip is not needed.
+$(READY): pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,478 @@
+"""The typed configuration of a study.
+
+One model a section; every key carries its unit in its name where it has one,
+its default and its description. `config/README.md` and
+`workflow/schemas/config.schema.yaml` are generated from these models (see
+`popsbounds.config_docs`), and a test fails when they drift.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from ase.data import atomic_numbers
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from popsbounds.errors import InputError
+from popsbounds.structures import crystal_names
+
+__all__ = ["Config", "load_config", "parse_config"]
+
+
+def _known_element(symbol: str) -> str:
+    if symbol not in atomic_numbers or symbol == "X":
+        raise ValueError(f"'{symbol}' is not a chemical element")
+    return symbol
+
+
+def _known_crystal(name: str) -> str:
+    known = crystal_names()
+    if name not in known:
+        raise ValueError(f"unknown crystal '{name}'{_nearest(name, known)}; known: {', '.join(known)}")
+    return name
+
+
+def _miller(facet: str) -> str:
+    if len(facet) != 3 or not facet.isdigit() or facet == "000":
+        raise ValueError(f"'{facet}' is not a facet: write three digits in quotes, such as '110'")
+    return facet
+
+
+Element = Annotated[str, AfterValidator(_known_element)]
+Crystal = Annotated[str, AfterValidator(_known_crystal)]
+Facet = Annotated[str, AfterValidator(_miller)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """A section of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class LammpsCalculator(Section):
+    """A LAMMPS pair style as calculator."""
+
+    kind: Literal["lammps"] = "lammps"
+    pair_style: str = Field(description="LAMMPS pair style with its arguments, such as `eam/alloy`.")
+    pair_coeff: list[str] = Field(
+        min_length=1,
+        description=(
+            "Arguments of each `pair_coeff` command; atom types follow `elements`. A file is looked "
+            "up as given, then among the potentials shipped with LAMMPS."
+        ),
+    )
+
+
+class AseCalculator(Section):
+    """Any ASE calculator, by import path."""
+
+    kind: Literal["ase"]
+    name: str = Field(
+        pattern=r"^[\w.]+\.\w+$",
+        description="Import path of the calculator class or factory, such as `gpaw.GPAW`.",
+    )
+    arguments: dict[str, Any] = Field(default={}, description="Keyword arguments it is called with.")
+
+
+Calculator = Annotated[LammpsCalculator | AseCalculator, Field(discriminator="kind")]
+
+
+class Keys(Section):
+    """Where a source keeps its labels."""
+
+    energy: str = Field("energy", description="Key of the total energy (eV).")
+    forces: str = Field("forces", description="Key of the forces (eV/Å).")
+    stress: str = Field("stress", description="Key of the stress (eV/Å³); read, not fitted.")
+
+
+class Source(Section):
+    """Labelled frames on disk."""
+
+    path: Path = Field(
+        description=(
+            "A file ASE can read (optionally compressed: .xz, .gz, .bz2) or a folder of FitSNAP JSON "
+            "files; relative to the folder Snakemake runs in."
+        )
+    )
+    keys: Keys = Field(default=Keys(), description="Where the labels are.")
+    group: str | None = Field(
+        None, description="Group given to all frames of this source; null reads `dataset.group_key`."
+    )
+
+
+class Generate(Section):
+    """Diverse training frames made and labelled by the workflow itself."""
+
+    frames: PositiveInt = Field(4000, description="Number of frames to generate.")
+    max_atoms: Annotated[int, Field(ge=2)] = Field(17, description="Largest number of atoms in a frame.")
+    shares: dict[Literal["crystal", "packing", "vacancy", "interstitial", "slab"], PositiveFloat] = Field(
+        default={"crystal": 0.4, "packing": 0.25, "vacancy": 0.1, "interstitial": 0.1, "slab": 0.15},
+        min_length=1,
+        description="Relative share of each family of frames.",
+    )
+    crystals: list[Crystal] = Field(
+        default=["bcc", "fcc", "hcp", "sc", "A15"], min_length=1, description="Lattices of the crystal family."
+    )
+    volume_range: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.65, 1.35), description="Range of the volume per atom, relative to the material's."
+    )
+    max_strain: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.15, description="Largest component of the random strain added to the volume change."
+    )
+    max_rattle: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.12, description="Largest standard deviation of random displacements, in nearest-neighbour distances."
+    )
+    min_distance: Annotated[float, Field(gt=0.3, lt=1)] = Field(
+        0.68, description="Shortest bond allowed, in nearest-neighbour distances of the material."
+    )
+    calculator: Calculator = Field(description="What labels the frames.")
+    batches: PositiveInt = Field(4, description="Number of labelling jobs.")
+
+
+class Weights(Section):
+    """Weights of rows, exp(−(E−E_min)/a) and exp(−|F|/b), E per atom."""
+
+    energy_scale_eV: PositiveFloat = Field(2.0, description="a of the energy weights.")
+    force_scale_eV_per_A: PositiveFloat = Field(50.0, description="b of the force weights.")
+
+
+class Limits(Section):
+    """Frames left out of the study on purpose, counted and reported."""
+
+    max_energy_above_min_eV: PositiveFloat | None = Field(
+        None, description="Leave out frames this much above the lowest energy per atom; null keeps all."
+    )
+    max_force_eV_per_A: PositiveFloat | None = Field(
+        None, description="Leave out frames with a force beyond this; null keeps all."
+    )
+
+
+class Checks(Section):
+    """What counts as bad data."""
+
+    min_distance_A: PositiveFloat = Field(1.0, description="Atoms closer than this are an error.")
+    min_volume_A3: PositiveFloat = Field(2.0, description="Smallest sane volume per atom.")
+    max_energy_deviation_eV: PositiveFloat = Field(
+        50.0, description="Energies per atom this far from their composition's median are an error."
+    )
+    max_force_eV_per_A: PositiveFloat = Field(1000.0, description="Force components beyond this are an error.")
+    duplicates: Literal["error", "drop"] = Field(
+        "error", description="Whether frames identical to an earlier one are errors or are dropped, counted."
+    )
+
+
+class Dataset(Section):
+    """The training and test data."""
+
+    sources: list[Source] = Field(default=[], description="Labelled data on disk.")
+    generate: Generate | None = Field(None, description="Frames made by the workflow itself; null makes none.")
+    group_key: str = Field("group", description="Info key that names a frame's group.")
+    test_fraction: Fraction = Field(0.3, description="Share of each group held out for testing.")
+    weights: Weights = Field(default=Weights(), description="Weights of the rows.")
+    limits: Limits = Field(default=Limits(), description="Frames left out on purpose.")
+    checks: Checks = Field(default=Checks(), description="What counts as bad data.")
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Dataset:
+        if not self.sources and self.generate is None:
+            raise ValueError("no data: give `sources`, `generate`, or both")
+        return self
+
+
+class ReferencePotential(Section):
+    """A fixed LAMMPS pair style under the fitted one: its labels are subtracted before the fit."""
+
+    pair_style: str = Field(description="LAMMPS pair style with its arguments, such as `zbl 4.0 4.8`.")
+    pair_coeff: list[str] = Field(min_length=1, description="Arguments of each `pair_coeff` command.")
+
+    @field_validator("pair_style")
+    @classmethod
+    def _not_hybrid(cls, style: str) -> str:
+        if style.split()[0].startswith("hybrid"):
+            raise ValueError("a hybrid style cannot be overlaid with SNAP; name one pair style")
+        return style
+
+
+class Snap(Section):
+    """SNAP or quadratic SNAP descriptors, as LAMMPS defines them."""
+
+    twojmax: Annotated[int, Field(ge=2, le=14)] = Field(8, description="Twice the band limit, 2J.")
+    quadratic: bool = Field(True, description="Quadratic SNAP (products of bispectrum components).")
+    rcutfac: PositiveFloat = Field(4.8123, description="Cutoff radius (Å) for element radii of 0.5.")
+    rfac0: Annotated[float, Field(gt=0, le=1)] = Field(0.99363, description="Angle of the cutoff on the 3-sphere.")
+    rmin0: Annotated[float, Field(ge=0)] = Field(0.0, description="Inner radius (Å).")
+    bzero: bool = Field(True, description="Subtract the isolated atom's bispectrum.")
+    radii: dict[Element, PositiveFloat] = Field(
+        default={}, description="Radius of each element in units of `rcutfac` (0.5 if left out)."
+    )
+    density_weights: dict[Element, float] = Field(
+        default={}, description="Neighbour-density weight of each element (1 if left out)."
+    )
+    reference: ReferencePotential | None = Field(
+        None, description="Fixed potential added to the fitted one, such as a ZBL core; null for none."
+    )
+    shards: PositiveInt = Field(4, description="Number of descriptor jobs (and design-matrix files).")
+    max_force_components: PositiveInt | None = Field(
+        None, description="Keep at most this many force components a frame, drawn at random; null keeps all."
+    )
+
+
+class Fit(Section):
+    """Weighted Bayesian ridge regression and the POPS posterior."""
+
+    regularisation: Literal["evidence"] | PositiveFloat = Field(
+        "evidence",
+        description="Ratio λ/α of prior to noise precision in standardised features, or `evidence` to maximise it.",
+    )
+    posterior: Literal["hypercube"] = Field("hypercube", description="Kind of posterior: the paper's hypercube.")
+    coordinates: Literal["raw", "standardised", "whitened"] = Field(
+        "raw", description="Parameter coordinates in which the hypercube's axes are found."
+    )
+    leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1e-10,
+        description="Rows whose leverage is below this share of the mean have no POPS correction (they cannot be matched).",
+    )
+
+
+class Ensemble(Section):
+    """Members drawn from the posterior."""
+
+    members: PositiveInt = Field(500, description="Number of members, M.")
+    sampling: Literal["uniform", "sobol", "latin_hypercube"] = Field("uniform", description="How they are drawn.")
+
+
+class Relax(Section):
+    """Relaxation of structures."""
+
+    fmax_eV_per_A: PositiveFloat = Field(1e-3, description="Largest force at convergence.")
+    smax_GPa: PositiveFloat = Field(1e-2, description="Largest stress at convergence, where the cell relaxes.")
+    max_steps: PositiveInt = Field(200, description="Steps before a relaxation is given up.")
+    max_energy_change_eV: PositiveFloat = Field(
+        3.0, description="A member whose energy per atom moves further than this from its start is unstable."
+    )
+    basin_displacement: PositiveFloat = Field(
+        0.3, description="Largest displacement from the MLE's structure, in nearest-neighbour distances."
+    )
+    basin_strain: PositiveFloat = Field(0.2, description="Largest strain from the MLE's structure.")
+
+
+ALL_PHASES = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C36", "Al12W", "Al5W", "Al4W"]
+ALL_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "322", "332"]
+
+
+class Formation(Section):
+    """Phases: formation energy, volume, bulk modulus."""
+
+    structures: list[Crystal] = Field(default=ALL_PHASES, min_length=1, description="Phases.")
+    zero: Crystal = Field("bcc", description="Phase that formation energies are relative to.")
+    strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
+        0.005, description="Linear strain of the finite difference for the bulk modulus."
+    )
+
+    @model_validator(mode="after")
+    def _zero_is_there(self) -> Formation:
+        if self.zero not in self.structures:
+            raise ValueError(f"`zero` is '{self.zero}', which `structures` does not list")
+        return self
+
+
+class Elastic(Section):
+    """Elastic constants of cubic crystals, ions relaxed."""
+
+    structures: list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]] = Field(
+        default=["bcc"], min_length=1, description="Cubic crystals."
+    )
+    strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(0.005, description="Strain of the finite differences.")
+
+
+class Surface(Section):
+    """Relaxed surface energies."""
+
+    bulk: Literal["bcc", "fcc"] = Field("bcc", description="Crystal that is cut.")
+    facets: list[Facet] = Field(default=ALL_FACETS, min_length=1, description="Miller indices.")
+    min_thickness_A: PositiveFloat = Field(14.0, description="Smallest thickness of a slab.")
+    vacuum_A: PositiveFloat = Field(8.0, description="Vacuum between slabs; beyond the cutoff.")
+
+
+class Properties(Section):
+    """The properties to propagate; null leaves one out."""
+
+    formation: Formation | None = Field(None, description="Phases.")
+    elastic: Elastic | None = Field(None, description="Elastic constants.")
+    surface: Surface | None = Field(None, description="Surface energies.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Properties:
+        if not self.names():
+            raise ValueError("no property: give at least one of " + ", ".join(type(self).model_fields))
+        return self
+
+    def names(self) -> list[str]:
+        """Names of the properties that are asked for, in the model's order."""
+        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+
+
+class Propagate(Section):
+    """Fan-out of members × properties."""
+
+    batch_size: PositiveInt = Field(50, description="Members in one job.")
+    relax: Relax = Field(default=Relax(), description="Relaxation of structures.")
+
+
+class Reference(Section):
+    """Where reference values come from: a calculator, a table, or both (the table goes first)."""
+
+    calculator: Calculator | None = Field(None, description="Computes the references with the members' own code.")
+    table: Path | None = Field(
+        None, description="CSV file with columns property, structure, quantity, unit, value, citation."
+    )
+
+
+class Material(Section):
+    """What the properties are computed for."""
+
+    element: Element = Field(description="Element that fills the crystal structures.")
+    volume_A3: PositiveFloat | None = Field(
+        None, description="Starting volume per atom; null takes the experimental one of the element's ground state."
+    )
+
+
+class Config(Section):
+    """A study."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = Field(
+        description="Name; everything is written to `results/<study>/`."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Root of every random draw of the study.")
+    elements: list[Element] = Field(min_length=1, description="Chemical elements, in the order of LAMMPS's types.")
+    dataset: Dataset = Field(description="Training and test data.")
+    descriptors: Snap = Field(default=Snap(), description="Descriptors.")
+    fit: Fit = Field(default=Fit(), description="Regression and posterior.")
+    ensemble: Ensemble = Field(default=Ensemble(), description="Members.")
+    material: Material = Field(description="Material of the properties.")
+    properties: Properties = Field(description="Properties.")
+    propagate: Propagate = Field(default=Propagate(), description="Propagation.")
+    reference: Reference = Field(default=Reference(), description="Reference values.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if len(set(self.elements)) != len(self.elements):
+            raise ValueError("elements: an element is listed twice")
+        if self.material.element not in self.elements:
+            raise ValueError(f"material.element: '{self.material.element}' is not among elements {self.elements}")
+        for key in ("radii", "density_weights"):
+            extra = set(getattr(self.descriptors, key)) - set(self.elements)
+            if extra:
+                raise ValueError(f"descriptors.{key}: {sorted(extra)} not among elements {self.elements}")
+        if self.properties.surface is not None:
+            cutoff = max(2 * self.descriptors.rcutfac * self.descriptors.radii.get(e, 0.5) for e in self.elements)
+            if self.properties.surface.vacuum_A <= cutoff:
+                raise ValueError(
+                    f"properties.surface.vacuum_A: {self.properties.surface.vacuum_A} Å lets the two faces of a "
+                    f"slab interact; use more than the descriptors' cutoff, {cutoff:.2f} Å"
+                )
+        return self
+
+    @property
+    def n_batches(self) -> int:
+        """Number of member batches, ⌈M / batch_size⌉."""
+        return -(-self.ensemble.members // self.propagate.batch_size)
+
+    def batch_members(self, batch: int) -> range:
+        """Members of a batch."""
+        size = self.propagate.batch_size
+        return range(batch * size, min((batch + 1) * size, self.ensemble.members))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def _known_keys(raw: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Keys of the section that holds the unknown key at `location`."""
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        fields = getattr(model, "model_fields", {})
+        if part in fields:
+            model = _section_of(fields[part].annotation)
+        else:  # the tag of a discriminated union
+            model = {"lammps": LammpsCalculator, "ase": AseCalculator}.get(str(part), model)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section class inside an annotation such as ``list[Source]`` or ``Fit | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
+    """Validate a configuration.
+
+    Parameters
+    ----------
+    raw
+        The nested mapping, as read from YAML.
+    origin
+        Named in error messages, such as the file.
+
+    Raises
+    ------
+    InputError
+        Lists every unknown key (with the nearest valid one), wrong type and
+        impossible combination.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            location = item["loc"]
+            where = ".".join(str(part) for part in location) or "(top level)"
+            if item["type"] == "extra_forbidden":
+                message = "unknown key" + _nearest(str(location[-1]), _known_keys(raw, location))
+            elif item["type"] == "missing":
+                message = "required key is missing"
+            else:
+                message = item["msg"].removeprefix("Value error, ")
+                if not isinstance(item["input"], Mapping):
+                    message += f" (got {item['input']!r})"
+            problems.append(f"{where}: {message}")
+        raise InputError(origin, problems) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and validate a study's YAML file; see `parse_config`."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except yaml.YAMLError as error:
+        raise InputError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from None
+    if not isinstance(raw, dict):
+        raise InputError(str(path), ["is not a mapping of keys"])
+    return parse_config(raw, origin=str(path))

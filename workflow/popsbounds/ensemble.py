@@ -1,0 +1,70 @@
+"""The ensemble of potentials: to LAMMPS files, and to ASE calculators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from popsbounds.config import load_config
+from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+
+__all__ = ["Ensemble"]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The MLE and the members of a study.
+
+    Attributes
+    ----------
+    model : SnapModel
+        The functional form.
+    mle : ndarray, shape (P,)
+        Loss-minimising parameters Θ*.
+    members : ndarray, shape (M, P)
+        Parameters of each member.
+    """
+
+    model: SnapModel
+    mle: np.ndarray
+    members: np.ndarray
+
+    @classmethod
+    def load(cls, study: str | Path) -> Ensemble:
+        """Load the ensemble of a finished study from its folder, such as ``results/demo``."""
+        config = load_config(Path(study) / "config.yaml")
+        with np.load(Path(study) / "ensemble" / "members.npz") as data:
+            return cls(SnapModel(config.descriptors, config.elements), data["mle"], data["theta"])
+
+    def calculator(self, member: int | None = None) -> SnapCalculator:
+        """ASE calculator of a member, or of the MLE.
+
+        For many members of the same structure, swap parameters in one
+        calculator instead: ``calculator.set_theta(ensemble.members[i])``.
+        """
+        return SnapCalculator(self.model, self.mle if member is None else self.members[member])
+
+    def write_lammps(self, folder: str | Path, members: Iterable[int] | None = None) -> None:
+        """Write potentials that LAMMPS reads as they are.
+
+        Parameters
+        ----------
+        folder
+            Receives `mle.snapcoeff`, `0000.snapcoeff`, …, each with its
+            `.snapparam`, and `mle.in`, …: the commands to include in a LAMMPS
+            input (the reference potential, if any, with them).
+        members
+            Which members; None for all.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = range(len(self.members)) if members is None else members
+        for name, theta in [("mle", self.mle), *((f"{i:04d}", self.members[i]) for i in numbers)]:
+            coefficients, parameters = folder / f"{name}.snapcoeff", folder / f"{name}.snapparam"
+            self.model.write_coefficients(coefficients, theta)
+            self.model.write_parameters(parameters)
+            commands = self.model.pair_commands(coefficients, parameters)
+            (folder / f"{name}.in").write_text("\n".join(commands) + "\n")

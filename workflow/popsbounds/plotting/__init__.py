@@ -1,0 +1,24 @@
+"""Figures from the contract's tables: one module a figure family, each function returns a matplotlib `Figure`.
+
+Figures are built without pyplot, so nothing is global and no display is needed;
+`popsbounds.plotting.style.save` writes them.
+"""
+
+from popsbounds.plotting.elastic import elastic_constants
+from popsbounds.plotting.phases import bulk_modulus, formation_energy, volume
+from popsbounds.plotting.pointwise import parity_and_errors
+from popsbounds.plotting.spearman import rank_correlations
+from popsbounds.plotting.surfaces import surface_energy
+
+__all__ = ["FIGURES"]
+
+FIGURES = {
+    "pointwise": parity_and_errors,
+    "formation_energy": formation_energy,
+    "volume": volume,
+    "bulk_modulus": bulk_modulus,
+    "elastic_constants": elastic_constants,
+    "surface_energy": surface_energy,
+    "spearman": rank_correlations,
+}
+"""What draws each figure of a study, from its table."""

@@ -1,0 +1,134 @@
+"""What all figures share: fonts, colours, labels, saving.
+
+Colours are from the Okabe–Ito set, which colour-blind readers can tell apart;
+what they tell is told by shape or position too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "axis_label", "new_figure", "quantity_label", "save", "structure_label", "styled"]
+
+COLOURS = {
+    "range": "#9CCBE8",  # members, low to high
+    "std": "#0072B2",  # members, mean ± one standard deviation
+    "mle": "#00304D",
+    "reference": "#000000",
+    "outside": "#D55E00",  # truths outside the bounds
+    "grid": "#DDDDDD",
+    "note": "#555555",
+}
+FULL_WIDTH = 7.0  # inches: a two-column page's text width
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so the picture does not depend on the machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # text stays text
+}
+
+_STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ"}
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_QUANTITIES = {
+    "formation_energy": "formation energy",
+    "volume": "volume",
+    "relative_volume": "relative volume",
+    "bulk_modulus": "bulk modulus",
+    "shear_modulus": "shear modulus",
+    "surface_energy": "surface energy",
+    "energy": "energy",
+}
+_UNITS = {"A3/atom": "Å³/atom", "J/m2": "J/m²", "eV/A": "eV/Å"}
+
+P = ParamSpec("P")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The style alone, whatever the user's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw a figure under the style."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Empty figure (inches) that lays itself out without overlaps."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def structure_label(property_name: str, structure: str) -> str:
+    """Structure as it is written on an axis: (110) for a facet, Al₁₂W for a lattice."""
+    if property_name == "surface":
+        return f"({structure})"
+    if structure.startswith("Al"):
+        return structure.translate(_SUBSCRIPTS)
+    return _STRUCTURES.get(structure, structure)
+
+
+def quantity_label(quantity: str) -> str:
+    """Quantity in words; C11 as C₁₁."""
+    if quantity[0] == "C" and quantity[1:].isdigit():
+        return quantity.translate(_SUBSCRIPTS)
+    return _QUANTITIES.get(quantity, quantity.replace("_", " "))
+
+
+def axis_label(text: str, unit: str) -> str:
+    """Axis label with its unit, if it has one."""
+    return f"{text} ({_UNITS.get(unit, unit)})" if unit else text
+
+
+def save(fig: Figure, stem: str | Path) -> list[Path]:
+    """Write `<stem>.pdf` and `<stem>.png` (200 dpi); the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    fig
+        The figure.
+    stem
+        Path without the suffix; its folder is made.
+
+    Returns
+    -------
+    list of Path
+        The two files.
+    """
+    pdf, png = Path(f"{stem}.pdf"), Path(f"{stem}.png")
+    pdf.parent.mkdir(parents=True, exist_ok=True)
+    with _style():  # some settings are read only when the figure is drawn
+        # Dates and versions would make every run's files differ.
+        fig.savefig(pdf, dpi=200, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        fig.savefig(png, dpi=200, metadata={"Software": None})
+    return [pdf, png]

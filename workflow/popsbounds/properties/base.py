@@ -1,0 +1,86 @@
+"""What a property is: structures in, named values out, the same for every potential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from popsbounds.relax import Relaxed, Start
+
+__all__ = ["Property", "Value", "value"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number under one potential.
+
+    Attributes
+    ----------
+    structure, quantity, unit : str
+        What it is.
+    value : float
+        NaN unless `status` is ``ok``.
+    status, reason : str
+        As in `popsbounds.relax.Relaxed`.
+    evaluations : int
+        Force calls of the relaxations it rests on.
+    """
+
+    structure: str
+    quantity: str
+    unit: str
+    value: float
+    status: str
+    reason: str
+    evaluations: int
+
+
+class Property(Protocol):
+    """A property: one class a module, made from its settings.
+
+    The same object serves the MLE and the reference (cold starts) and every
+    member (started from the MLE's structures and Hessians).
+    """
+
+    def structures(self) -> dict[str, Atoms]:
+        """Unrelaxed structures by name; no energies involved."""
+
+    def cell_relaxes(self, structure: str) -> bool:
+        """Whether the structure's cell relaxes with its ions."""
+
+    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
+        """Relax every structure under the potential."""
+
+    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
+        """Every value of every structure, whatever became of it."""
+
+
+def value(
+    structure: str, quantity: str, unit: str, needs: Mapping[str, Relaxed], compute: Callable[[], float]
+) -> Value:
+    """Compute a value, or say which of the relaxations it needs is not ok.
+
+    Parameters
+    ----------
+    structure, quantity, unit
+        What it is.
+    needs
+        Relaxations it rests on, by what they are called in the reason.
+    compute
+        Called only where all of them are ok.
+    """
+    evaluations = sum(r.evaluations for r in {id(r): r for r in needs.values()}.values())
+    for name, relaxed in needs.items():
+        if not relaxed.ok:
+            return Value(
+                structure, quantity, unit, np.nan, relaxed.status, f"{name}: {relaxed.reason}", evaluations
+            )
+    number = float(compute())
+    if not np.isfinite(number):
+        return Value(structure, quantity, unit, np.nan, "unstable", "the value is not finite", evaluations)
+    return Value(structure, quantity, unit, number, "ok", "", evaluations)

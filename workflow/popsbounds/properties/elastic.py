@@ -1,0 +1,91 @@
+"""Elastic constants of cubic crystals from stress differences, ions relaxed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+
+from popsbounds.config import Elastic, Relax
+from popsbounds.properties.base import Value, value
+from popsbounds.relax import Relaxed, Start, relax, strain
+from popsbounds.structures import crystal
+
+__all__ = ["ElasticProperty"]
+
+
+class ElasticProperty:
+    """C11, C12, C44, bulk modulus and Voigt-Reuss-Hill shear modulus (GPa).
+
+    Parameters
+    ----------
+    settings, element, volume, relaxation
+        From the configuration; `volume` (Å³/atom) is where cells start.
+    """
+
+    def __init__(self, settings: Elastic, element: str, volume: float, relaxation: Relax) -> None:
+        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
+
+    def structures(self) -> dict[str, Atoms]:
+        return {name: crystal(name, self.element, self.volume) for name in self.settings.structures}
+
+    def cell_relaxes(self, structure: str) -> bool:
+        return True
+
+    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
+        return {name: relax(start, calculator, self.relaxation, cell=True) for name, start in starts.items()}
+
+    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
+        rows = []
+        for name, here in relaxed.items():
+            # One axial and one shear strain give all constants of a cubic crystal
+            # in its own axes.
+            axial, shear = np.zeros((3, 3)), np.zeros((3, 3))
+            axial[0, 0] = 1.0
+            shear[1, 2] = shear[2, 1] = 0.5
+            strained = {
+                f"{name} under {kind} strain {sign:+d}": self._strain(here, sign * direction, calculator)
+                for kind, direction in (("axial", axial), ("shear", shear))
+                for sign in (1, -1)
+            }
+            needs = {name: here} | strained
+            states = list(strained.values())
+
+            def slope(plus: Relaxed, minus: Relaxed) -> np.ndarray:
+                return (plus.stress - minus.stress) / (2 * self.settings.strain) / units.GPa
+
+            def constants(states: list[Relaxed] = states) -> tuple[float, float, float]:
+                along, across = slope(*states[:2]), slope(*states[2:])
+                return along[0, 0], 0.5 * (along[1, 1] + along[2, 2]), across[1, 2]
+
+            formulas = {
+                "C11": lambda c11, c12, c44: c11,
+                "C12": lambda c11, c12, c44: c12,
+                "C44": lambda c11, c12, c44: c44,
+                "bulk_modulus": lambda c11, c12, c44: (c11 + 2 * c12) / 3,
+                "shear_modulus": hill_shear_modulus,
+            }
+            rows += [
+                value(name, quantity, "GPa", needs, lambda f=formula, c=constants: f(*c()))
+                for quantity, formula in formulas.items()
+            ]
+        return rows
+
+    def _strain(self, relaxed: Relaxed, direction: np.ndarray, calculator: Calculator) -> Relaxed:
+        return strain(relaxed, np.eye(3) + self.settings.strain * direction, calculator, self.relaxation)
+
+
+def hill_shear_modulus(c11: float, c12: float, c44: float) -> float:
+    """Voigt-Reuss-Hill average shear modulus of a cubic crystal, in the unit of the constants.
+
+    NaN for a mechanically unstable crystal, which has no Reuss average.
+
+    Source: Hill, Proc. Phys. Soc. A 65, 349 (1952).
+    """
+    if c11 <= c12 or c44 <= 0:
+        return np.nan
+    voigt = (c11 - c12 + 3 * c44) / 5
+    reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
+    return 0.5 * (voigt + reuss)

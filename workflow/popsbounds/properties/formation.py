@@ -1,0 +1,77 @@
+"""Phases: formation energy, volume and bulk modulus, cell and ions relaxed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+
+from popsbounds.config import Formation, Relax
+from popsbounds.properties.base import Value, value
+from popsbounds.relax import Relaxed, Start, relax, strain
+from popsbounds.structures import crystal
+
+__all__ = ["FormationProperty"]
+
+
+class FormationProperty:
+    """Energy (eV/atom), formation energy relative to one phase (eV/atom), volume
+    (Å³/atom), volume relative to that phase, and bulk modulus (GPa).
+
+    The bulk modulus is −V dP/dV under isotropic strain with the ions relaxed
+    at each volume.
+
+    Parameters
+    ----------
+    settings, element, volume, relaxation
+        From the configuration; `volume` (Å³/atom) is where cells start.
+    """
+
+    def __init__(self, settings: Formation, element: str, volume: float, relaxation: Relax) -> None:
+        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
+
+    def structures(self) -> dict[str, Atoms]:
+        return {name: crystal(name, self.element, self.volume) for name in self.settings.structures}
+
+    def cell_relaxes(self, structure: str) -> bool:
+        return True
+
+    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
+        return {name: relax(start, calculator, self.relaxation, cell=True) for name, start in starts.items()}
+
+    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
+        zero = relaxed[self.settings.zero]
+        rows = []
+        for name, here in relaxed.items():
+            alone, both = {name: here}, {name: here, self.settings.zero: zero}
+            squeezed = self._scale(here, -1, calculator)
+            stretched = self._scale(here, 1, calculator)
+            needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
+            rows += [
+                value(name, "energy", "eV/atom", alone, lambda r=here: _energy(r)),
+                value(name, "formation_energy", "eV/atom", both, lambda r=here: _energy(r) - _energy(zero)),
+                value(name, "volume", "A3/atom", alone, lambda r=here: _volume(r)),
+                value(name, "relative_volume", "1", both, lambda r=here: _volume(r) / _volume(zero) - 1),
+                value(name, "bulk_modulus", "GPa", needs, lambda a=squeezed, b=stretched: _bulk_modulus(a, b)),
+            ]
+        return rows
+
+    def _scale(self, relaxed: Relaxed, sign: int, calculator: Calculator) -> Relaxed:
+        deformation = (1 + sign * self.settings.strain) * np.eye(3)
+        return strain(relaxed, deformation, calculator, self.relaxation)
+
+
+def _energy(relaxed: Relaxed) -> float:
+    return relaxed.energy / len(relaxed.atoms)
+
+
+def _volume(relaxed: Relaxed) -> float:
+    return relaxed.atoms.get_volume() / len(relaxed.atoms)
+
+
+def _bulk_modulus(squeezed: Relaxed, stretched: Relaxed) -> float:
+    pressures = [-np.trace(r.stress) / 3 for r in (squeezed, stretched)]
+    log_volumes = [np.log(r.atoms.get_volume()) for r in (squeezed, stretched)]
+    return -(pressures[1] - pressures[0]) / (log_volumes[1] - log_volumes[0]) / units.GPa

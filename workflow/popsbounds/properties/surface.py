@@ -1,0 +1,68 @@
+"""Relaxed surface energies of a crystal's facets, at the potential's own lattice constant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
+
+from popsbounds.config import Relax, Surface
+from popsbounds.properties.base import Value, value
+from popsbounds.relax import Relaxed, Start, relax, scaled
+from popsbounds.structures import crystal, slab
+
+__all__ = ["SurfaceProperty"]
+
+
+class SurfaceProperty:
+    """Surface energy γ = (E_slab − n E_bulk) / 2A of each facet (J/m²).
+
+    Parameters
+    ----------
+    settings, element, volume, relaxation
+        From the configuration; `volume` (Å³/atom) is where cells start.
+    """
+
+    def __init__(self, settings: Surface, element: str, volume: float, relaxation: Relax) -> None:
+        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
+
+    def structures(self) -> dict[str, Atoms]:
+        s = self.settings
+        bulk = {s.bulk: crystal(s.bulk, self.element, self.volume)}
+        return bulk | {
+            facet: slab(s.bulk, self.element, self.volume, facet, s.min_thickness_A, s.vacuum_A) for facet in s.facets
+        }
+
+    def cell_relaxes(self, structure: str) -> bool:
+        return structure == self.settings.bulk
+
+    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
+        bulk_start = starts[self.settings.bulk]
+        bulk = relax(bulk_start, calculator, self.relaxation, cell=True)
+        relaxed = {self.settings.bulk: bulk}
+        growth = (bulk.atoms.get_volume() / bulk_start.atoms.get_volume()) ** (1 / 3)
+        for facet in self.settings.facets:
+            if bulk.ok:
+                start = Start(scaled(starts[facet].atoms, growth), starts[facet].hessian)
+                relaxed[facet] = relax(start, calculator, self.relaxation, cell=False)
+            else:
+                relaxed[facet] = bulk
+        return relaxed
+
+    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
+        bulk = relaxed[self.settings.bulk]
+        rows = []
+        for facet in self.settings.facets:
+            needs = {self.settings.bulk: bulk, facet: relaxed[facet]}
+            rows.append(
+                value(facet, "surface_energy", "J/m2", needs, lambda r=relaxed[facet]: _surface_energy(r, bulk))
+            )
+        return rows
+
+
+def _surface_energy(slab: Relaxed, bulk: Relaxed) -> float:
+    excess = slab.energy - len(slab.atoms) * bulk.energy / len(bulk.atoms)
+    area = np.linalg.norm(np.cross(slab.atoms.cell[0], slab.atoms.cell[1]))
+    return excess / (2 * area) * units.m**2 / units.J

@@ -1,0 +1,215 @@
+"""Relaxation of one structure under one potential, warm-started from another's.
+
+A member of the ensemble differs little from the loss-minimising potential, so
+its minimum is near and its curvature nearly the same: started from that
+minimum with that Hessian, ASE's BFGS needs a few force calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.filters import UnitCellFilter
+from ase.optimize import BFGS
+
+from popsbounds.config import Relax
+from popsbounds.structures import nearest_neighbour_distance
+
+__all__ = ["Relaxed", "Start", "hessian", "relax", "scaled", "strain"]
+
+# Softest curvature (eV/Å²) trusted in a Hessian: translations and rotations have none.
+_SOFTEST = 0.05
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a relaxation starts.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Starting geometry.
+    hessian : ndarray or None
+        Of the energy in the coordinates of `relax` (eV/Å²), shape
+        (3n + 9, 3n + 9) where the cell relaxes and (3n, 3n) where it does not;
+        None starts cold, and then the result may lie in any basin.
+    """
+
+    atoms: Atoms
+    hessian: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """A relaxed structure, or what became of it.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Last geometry.
+    energy : float
+        Its energy (eV); NaN unless `status` is ``ok``.
+    status : str
+        ``ok``, ``not_converged``, ``unstable``, ``different_basin`` or ``failed``.
+    reason : str
+        Why it is not ok.
+    evaluations : int
+        Force calls spent.
+    stress : ndarray, shape (3, 3)
+        Stress at the last geometry (eV/Å³).
+    hessian : ndarray or None
+        The one it started with: still good for nearby relaxations.
+    """
+
+    atoms: Atoms
+    energy: float
+    status: str
+    reason: str
+    evaluations: int
+    stress: np.ndarray
+    hessian: np.ndarray | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the structure is relaxed."""
+        return self.status == "ok"
+
+
+class _Stop(Exception):
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def scaled(atoms: Atoms, factor: float) -> Atoms:
+    """Copy with all lengths multiplied by `factor`."""
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell[:] * factor, scale_atoms=True)
+    return copy
+
+
+def _coordinates(atoms: Atoms, cell: bool, settings: Relax) -> Atoms | UnitCellFilter:
+    if not cell:
+        return atoms
+    # Scaled so that one threshold on the generalised forces means fmax for
+    # the atoms and smax for the stress.
+    stress_tolerance = settings.smax_GPa * units.GPa
+    return UnitCellFilter(atoms, cell_factor=atoms.get_volume() * stress_tolerance / settings.fmax_eV_per_A)
+
+
+def relax(start: Start, calculator: Calculator, settings: Relax, cell: bool) -> Relaxed:
+    """Relax the ions, and the cell if asked for, to the nearest minimum.
+
+    Parameters
+    ----------
+    start
+        Geometry and, if known, Hessian.
+    calculator
+        The potential.
+    settings
+        Tolerances.
+    cell
+        Whether the cell relaxes, at zero pressure.
+
+    Returns
+    -------
+    Relaxed
+        Never raises for a potential that misbehaves: see its status.
+    """
+    atoms = start.atoms.copy()
+    atoms.calc = calculator
+    evaluations = 0
+    try:
+        optimiser = BFGS(_coordinates(atoms, cell, settings), logfile=None)
+        if start.hessian is not None:
+            optimiser.H0 = start.hessian.copy()
+        first = None
+        for converged in optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps):
+            evaluations += 1
+            energy = atoms.get_potential_energy()
+            first = energy if first is None else first
+            if not (np.isfinite(energy) and np.isfinite(atoms.get_forces()).all()):
+                raise _Stop("unstable", "energy or forces are not finite")
+            change = (energy - first) / len(atoms)
+            if abs(change) > settings.max_energy_change_eV:
+                raise _Stop("unstable", f"energy moved by {change:.3g} eV/atom from its start")
+        if not converged:
+            raise _Stop("not_converged", f"{settings.max_steps} steps did not reach the force tolerance")
+        if start.hessian is not None:
+            _check_basin(start.atoms, atoms, settings)
+        status, reason = "ok", ""
+        stress = atoms.get_stress(voigt=False)
+    except _Stop as stop:
+        energy, stress, status, reason = np.nan, np.full((3, 3), np.nan), stop.status, stop.reason
+    except (CalculationFailed, np.linalg.LinAlgError) as error:
+        energy, stress, status, reason = np.nan, np.full((3, 3), np.nan), "failed", str(error)
+    atoms.calc = None
+    return Relaxed(atoms, float(energy), status, reason, evaluations, stress, start.hessian)
+
+
+def strain(relaxed: Relaxed, deformation: np.ndarray, calculator: Calculator, settings: Relax) -> Relaxed:
+    """Deform a relaxed structure and relax its ions in the fixed cell.
+
+    Parameters
+    ----------
+    relaxed
+        Returned as it is where it is not ok.
+    deformation
+        Cell and positions (row vectors) are multiplied by it, shape (3, 3).
+    calculator, settings
+        As in `relax`.
+    """
+    if not relaxed.ok:
+        return relaxed
+    atoms = relaxed.atoms.copy()
+    atoms.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
+    ions = None if relaxed.hessian is None else relaxed.hessian[: 3 * len(atoms), : 3 * len(atoms)]
+    return relax(Start(atoms, ions), calculator, settings, cell=False)
+
+
+def _check_basin(before: Atoms, after: Atoms, settings: Relax) -> None:
+    deformation = np.linalg.solve(before.cell[:], after.cell[:])
+    strain = np.abs(np.linalg.eigvalsh(0.5 * (deformation @ deformation.T - np.eye(3)))).max()
+    if strain > settings.basin_strain:
+        raise _Stop("different_basin", f"strained by {strain:.2f} from the MLE's structure")
+    moved = after.get_positions() - before.get_positions() @ deformation
+    moved = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max() / nearest_neighbour_distance(before)
+    if moved > settings.basin_displacement:
+        raise _Stop("different_basin", f"an atom moved {moved:.2f} neighbour distances from the MLE's structure")
+
+
+def hessian(atoms: Atoms, calculator: Calculator, settings: Relax, cell: bool) -> np.ndarray:
+    """Hessian in the coordinates of `relax`, by central differences of forces.
+
+    Made positive definite (absolute eigenvalues, with a floor for rigid
+    motions), as a quasi-Newton method wants it.
+
+    Returns
+    -------
+    ndarray, shape (3n, 3n) or, with the cell, (3n + 9, 3n + 9)
+        In eV/Å².
+    """
+    moving = atoms.copy()
+    moving.calc = calculator
+    coordinates = _coordinates(moving, cell, settings)
+    origin = coordinates.get_positions()
+    # 0.01 Å for atoms, a deformation of 0.002 for the cell: small against
+    # anharmonicity, large against rounding.
+    steps = np.full(origin.shape, 0.01)
+    if cell:
+        steps[len(atoms) :] = 0.002 * coordinates.cell_factor
+    columns = []
+    for i, step in enumerate(steps.ravel()):
+        gradient = []
+        for sign in (1, -1):
+            shifted = origin.copy()
+            shifted.ravel()[i] += sign * step
+            coordinates.set_positions(shifted)
+            gradient.append(-coordinates.get_forces().ravel())
+        columns.append((gradient[0] - gradient[1]) / (2 * step))
+    raw = np.array(columns)
+    values, vectors = np.linalg.eigh(0.5 * (raw + raw.T))
+    return (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T

@@ -1,0 +1,45 @@
+# Figures: name -> table it is drawn from, and whether this study has what it shows.
+
+FORMATION, ELASTIC, SURFACE = STUDY.properties.formation, STUDY.properties.elastic, STUDY.properties.surface
+# Ranks say something of three structures and more.
+RANKED = len(FORMATION.structures if FORMATION else []) > 2 or len(SURFACE.facets if SURFACE else []) > 2
+CATALOGUE = {
+    "fig01_pointwise": ("pointwise", True),
+    "fig02_formation_energy": ("bounds", FORMATION),
+    "fig03_volume": ("bounds", FORMATION),
+    "fig04_bulk_modulus": ("bounds", FORMATION),
+    "fig05_elastic_constants": ("bounds", ELASTIC),
+    "fig06_surface_energy": ("bounds", SURFACE),
+    "fig07_spearman": ("spearman", RANKED),
+}
+FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
+
+
+def figure_table(wildcards):
+    table, _ = CATALOGUE[wildcards.figure]
+    return f"{OUT}/tables/{table}.parquet"
+
+
+rule draw_figure:
+    input:
+        figure_table,
+    output:
+        pdf=f"{OUT}/figures/{{figure}}.pdf",
+        png=report(
+            f"{OUT}/figures/{{figure}}.png",
+            caption="../report/caption.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        f"{OUT}/logs/draw_figure/{{figure}}.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        caption=lambda wildcards: caption(wildcards.figure.split("_", maxsplit=1)[1]),
+    wildcard_constraints:
+        figure="|".join(CATALOGUE),
+    message:
+        "Drawing {wildcards.figure}"
+    script:
+        "../scripts/draw_figure.py"

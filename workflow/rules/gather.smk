@@ -1,0 +1,65 @@
+# Tables.
+
+TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
+SHOWN = ["bounds", "std_ratio", "calibration", "failures"]
+
+
+rule gather_properties:
+    input:
+        mle=expand(rules.compute_baseline.output.values, property=PROPERTIES),
+        members=expand(rules.propagate_members.output[0], property=PROPERTIES, batch=BATCHES),
+        reference=expand(rules.compute_reference.output[0], property=PROPERTIES) if HAS_REFERENCE else [],
+    output:
+        f"{OUT}/tables/properties.parquet",
+    log:
+        f"{OUT}/logs/gather_properties.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    message:
+        "Gathering all values"
+    script:
+        "../scripts/gather_properties.py"
+
+
+rule summarise_properties:
+    input:
+        properties=rules.gather_properties.output[0],
+    output:
+        bounds=f"{OUT}/tables/bounds.parquet",
+        std_ratio=f"{OUT}/tables/std_ratio.parquet",
+        spearman=f"{OUT}/tables/spearman.parquet",
+        failures=f"{OUT}/tables/failures.parquet",
+    log:
+        f"{OUT}/logs/summarise_properties.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=settings("properties"),
+    message:
+        "Bounds, ratios, rank correlations and failures"
+    script:
+        "../scripts/summarise_properties.py"
+
+
+rule show_table:
+    input:
+        f"{OUT}/tables/{{table}}.parquet",
+    output:
+        report(
+            f"{OUT}/tables/{{table}}.html",
+            caption="../report/caption.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        f"{OUT}/logs/show_table/{{table}}.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        caption=lambda wildcards: caption(wildcards.table),
+    wildcard_constraints:
+        table="|".join(SHOWN),
+    message:
+        "Writing table {wildcards.table} for the report"
+    script:
+        "../scripts/show_table.py"

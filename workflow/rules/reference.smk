@@ -1,0 +1,20 @@
+# Reference values: from a table, computed by the members' own code, or both.
+
+
+rule compute_reference:
+    input:
+        table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
+    output:
+        f"{OUT}/reference/{{property}}.parquet",
+    log:
+        f"{OUT}/logs/compute_reference/{{property}}.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=lambda wildcards: property_settings(wildcards.property) | settings("reference"),
+    resources:
+        runtime=240,
+    message:
+        "Reference values of {wildcards.property}"
+    script:
+        "../scripts/compute_reference.py"
