@@ -77,9 +77,7 @@ def test_pops_match_their_own_row_and_nothing_matches_it_at_less_loss(problem):
         constraints={"type": "eq", "fun": lambda u: x[row] @ (ridge.theta + np.linalg.solve(root, u)) - y[row]},
         tol=1e-14,
     )
-    np.testing.assert_allclose(
-        found.x @ found.x, np.sum(delta[row] ** 2), rtol=1e-6, err_msg="loss above the minimum"
-    )
+    np.testing.assert_allclose(found.x @ found.x, np.sum(delta[row] ** 2), rtol=1e-6, err_msg="loss above the minimum")
 
 
 def test_scale_of_weights_does_not_matter(problem):

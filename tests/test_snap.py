@@ -40,7 +40,13 @@ def random_theta(rows, seed):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("elements", "quadratic", "reference"),
-    [(["W"], True, None), (["W"], False, ZBL), (["W"], True, EAM), (["Ta", "W"], True, None), (["W", "Ta"], False, None)],
+    [
+        (["W"], True, None),
+        (["W"], False, ZBL),
+        (["W"], True, EAM),
+        (["Ta", "W"], True, None),
+        (["W", "Ta"], False, None),
+    ],
 )
 def test_rows_times_theta_is_lammps(elements, quadratic, reference, seed):
     settings = Snap(twojmax=5, quadratic=quadratic, reference=reference, radii={"W": 0.52}, density_weights={"W": 0.9})

@@ -18,6 +18,7 @@ from ase.data import atomic_numbers
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -30,7 +31,7 @@ from pydantic import (
 from popsbounds.errors import InputError
 from popsbounds.structures import crystal_names
 
-__all__ = ["Config", "load_config", "parse_config"]
+__all__ = ["Config", "load_config", "parse_config", "read_yaml"]
 
 
 def _known_element(symbol: str) -> str:
@@ -46,15 +47,17 @@ def _known_crystal(name: str) -> str:
     return name
 
 
-def _miller(facet: str) -> str:
+def _miller(facet: object) -> object:
+    if not isinstance(facet, str):
+        raise ValueError(f'write the facet as three digits in quotes, such as "110", not {facet!r}')
     if len(facet) != 3 or not facet.isdigit() or facet == "000":
-        raise ValueError(f"'{facet}' is not a facet: write three digits in quotes, such as '110'")
+        raise ValueError(f"'{facet}' is not a facet: write three digits in quotes, such as \"110\"")
     return facet
 
 
 Element = Annotated[str, AfterValidator(_known_element)]
 Crystal = Annotated[str, AfterValidator(_known_crystal)]
-Facet = Annotated[str, AfterValidator(_miller)]
+Facet = Annotated[str, BeforeValidator(_miller)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -67,7 +70,7 @@ class Section(BaseModel):
 class LammpsCalculator(Section):
     """A LAMMPS pair style as calculator."""
 
-    kind: Literal["lammps"] = "lammps"
+    kind: Literal["lammps"] = Field("lammps", description="A LAMMPS pair style.")
     pair_style: str = Field(description="LAMMPS pair style with its arguments, such as `eam/alloy`.")
     pair_coeff: list[str] = Field(
         min_length=1,
@@ -81,7 +84,7 @@ class LammpsCalculator(Section):
 class AseCalculator(Section):
     """Any ASE calculator, by import path."""
 
-    kind: Literal["ase"]
+    kind: Literal["ase"] = Field(description="An ASE calculator.")
     name: str = Field(
         pattern=r"^[\w.]+\.\w+$",
         description="Import path of the calculator class or factory, such as `gpaw.GPAW`.",
@@ -135,7 +138,11 @@ class Generate(Section):
         0.15, description="Largest component of the random strain added to the volume change."
     )
     max_rattle: Annotated[float, Field(ge=0, lt=0.5)] = Field(
-        0.12, description="Largest standard deviation of random displacements, in nearest-neighbour distances."
+        0.12,
+        description=(
+            "Largest standard deviation of random displacements, in nearest-neighbour distances; drawn "
+            "log-uniform from a hundredth of it."
+        ),
     )
     min_distance: Annotated[float, Field(gt=0.3, lt=1)] = Field(
         0.68, description="Shortest bond allowed, in nearest-neighbour distances of the material."
@@ -245,7 +252,7 @@ class Fit(Section):
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
         1e-10,
-        description="Rows whose leverage is below this share of the mean have no POPS correction (they cannot be matched).",
+        description="Rows whose leverage is below this share of the mean cannot be matched: no POPS correction.",
     )
 
 
@@ -404,9 +411,21 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
-def _known_keys(raw: Any, location: tuple[int | str, ...]) -> list[str]:
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """A key as a user would write it: `sources[0].path`, without the tags of unions."""
+    text = ""
+    for depth, part in enumerate(location):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("lammps", "ase") or location[depth - 1 : depth] != ("calculator",):
+            text += f".{part}"
+    return text.lstrip(".") or "(top level)"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that holds the unknown key at `location`."""
     model: Any = Config
+    kinds: dict[str, type[Section]] = {"lammps": LammpsCalculator, "ase": AseCalculator}
     for part in location[:-1]:
         if isinstance(part, int):
             continue
@@ -414,7 +433,7 @@ def _known_keys(raw: Any, location: tuple[int | str, ...]) -> list[str]:
         if part in fields:
             model = _section_of(fields[part].annotation)
         else:  # the tag of a discriminated union
-            model = {"lammps": LammpsCalculator, "ase": AseCalculator}.get(str(part), model)
+            model = kinds.get(str(part), model)
     return list(getattr(model, "model_fields", {}))
 
 
@@ -451,9 +470,9 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
         problems = []
         for item in error.errors():
             location = item["loc"]
-            where = ".".join(str(part) for part in location) or "(top level)"
+            where = _dotted(location)
             if item["type"] == "extra_forbidden":
-                message = "unknown key" + _nearest(str(location[-1]), _known_keys(raw, location))
+                message = "unknown key" + _nearest(str(location[-1]), _known_keys(location))
             elif item["type"] == "missing":
                 message = "required key is missing"
             else:
@@ -464,15 +483,36 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
         raise InputError(origin, problems) from None
 
 
-def load_config(path: str | Path) -> Config:
-    """Read and validate a study's YAML file; see `parse_config`."""
-    path = Path(path)
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader to which a key given twice is an error instead of a silent overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read the mapping in a YAML file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, is not YAML or no mapping, or gives a key twice.
+    """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.load(Path(path).read_text(), Loader=_UniqueKeys)
     except OSError as error:
         raise InputError(str(path), [f"cannot be read: {error.strerror}"]) from None
     except yaml.YAMLError as error:
         raise InputError(str(path), [f"is not valid YAML: {' '.join(str(error).split())}"]) from None
     if not isinstance(raw, dict):
         raise InputError(str(path), ["is not a mapping of keys"])
-    return parse_config(raw, origin=str(path))
+    return raw
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and validate a study's YAML file; see `read_yaml` and `parse_config`."""
+    return parse_config(read_yaml(path), origin=str(path))

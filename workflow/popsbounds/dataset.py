@@ -819,7 +819,9 @@ def read_frames(path: str | Path, select: ArrayLike | None = None) -> list[Frame
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def build_dataset(config: Config, generated: Sequence[str | Path], rng: np.random.Generator) -> tuple[list[Frame], pd.DataFrame]:
+def build_dataset(
+    config: Config, generated: Sequence[str | Path], rng: np.random.Generator
+) -> tuple[list[Frame], pd.DataFrame]:
     """Read, check, limit and split all data of a study.
 
     Parameters

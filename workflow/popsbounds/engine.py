@@ -14,7 +14,7 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -172,7 +172,7 @@ class LammpsCalculator(Calculator):
         Force calls so far.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
 
     def __init__(self, elements: Sequence[str], commands: Sequence[str]) -> None:
         super().__init__()

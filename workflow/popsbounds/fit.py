@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -92,17 +93,17 @@ def write_posterior(path: Path, ridge: Ridge, box: Hypercube, coordinates: str) 
     Holds theta_mle (P,), modes (P, K), low and high (K,), coordinates,
     covariance_factor (P, P; A⁻¹ = T Tᵀ), alpha and lambda.
     """
-    np.savez(
-        path,
-        theta_mle=ridge.theta,
-        modes=box.modes,
-        low=box.low,
-        high=box.high,
-        coordinates=np.array(coordinates),
-        covariance_factor=ridge.whitener,
-        alpha=np.array(ridge.noise_precision),
-        **{"lambda": np.array(ridge.ratio * ridge.noise_precision)},
-    )
+    arrays: dict[str, Any] = {
+        "theta_mle": ridge.theta,
+        "modes": box.modes,
+        "low": box.low,
+        "high": box.high,
+        "coordinates": coordinates,
+        "covariance_factor": ridge.whitener,
+        "alpha": ridge.noise_precision,
+        "lambda": ridge.ratio * ridge.noise_precision,
+    }
+    np.savez(path, **arrays)
 
 
 def read_box(path: Path) -> Hypercube:

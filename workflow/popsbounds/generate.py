@@ -34,6 +34,10 @@ _NEAR = (0.9, 1.1)
 _WIDE_SHARE = {"crystal": 0.5, "packing": 1.0, "vacancy": 0.25, "interstitial": 0.25, "slab": 0.25}
 # Strain of defects and slabs relative to that of crystals.
 _MILD = 0.4
+# Smallest standard deviation of displacements relative to the largest. Small ones carry the harmonic
+# response and have little leverage: without them POPS boxes come out too narrow; with still smaller
+# ones, whose forces drown in the noise of any real label, far too wide.
+_SMALLEST_RATTLE = 0.01
 # Longest bond, relative to the material's, to which random atoms are pushed apart.
 _LONGEST_PUSH = 0.9
 _FACETS = [("bcc", facet) for facet in ("100", "110", "111", "210", "211", "310")] + [
@@ -321,8 +325,8 @@ def _strain(atoms: Atoms, largest: float, rng: np.random.Generator, in_plane: bo
 
 
 def _rattle(atoms: Atoms, recipe: _Recipe, rng: np.random.Generator) -> None:
-    """Displace all atoms by Gaussian noise of a random standard deviation."""
-    deviation = recipe.settings.max_rattle * recipe.bond * rng.random()
+    """Displace all atoms by Gaussian noise of a random standard deviation, log-uniform below the largest."""
+    deviation = recipe.settings.max_rattle * recipe.bond * _SMALLEST_RATTLE ** rng.random()
     atoms.positions += rng.normal(scale=deviation, size=atoms.positions.shape)
 
 

@@ -151,9 +151,7 @@ def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = No
     eigenvalues = np.clip(eigenvalues, 0.0, None)
 
     projected = vectors.T @ ((moments.moment - gram @ prior_mean) * unit / scale)
-    square = unit * (
-        moments.label_square - 2 * prior_mean @ moments.moment + prior_mean @ gram @ prior_mean
-    )
+    square = unit * (moments.label_square - 2 * prior_mean @ moments.moment + prior_mean @ gram @ prior_mean)
 
     def misfit(kappa: float) -> float:
         return max(square - float(np.sum(projected**2 / (eigenvalues + kappa))), np.finfo(float).tiny)
@@ -248,9 +246,7 @@ class Hypercube:
     n_skipped: int
 
 
-def fit_hypercube(
-    blocks: Blocks, ridge: Ridge, coordinates: str = "raw", leverage_floor: float = 1e-10
-) -> Hypercube:
+def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", leverage_floor: float = 1e-10) -> Hypercube:
     """Bound all POPS corrections by a box along their principal axes.
 
     Parameters

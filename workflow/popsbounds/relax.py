@@ -8,6 +8,7 @@ minimum with that Hessian, ASE's BFGS needs a few force calls.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -91,9 +92,7 @@ def scaled(atoms: Atoms, factor: float) -> Atoms:
     return copy
 
 
-def _coordinates(atoms: Atoms, cell: bool, settings: Relax) -> Atoms | UnitCellFilter:
-    if not cell:
-        return atoms
+def _coordinates(atoms: Atoms, settings: Relax) -> UnitCellFilter:
     # Scaled so that one threshold on the generalised forces means fmax for
     # the atoms and smax for the stress.
     stress_tolerance = settings.smax_GPa * units.GPa
@@ -123,11 +122,13 @@ def relax(start: Start, calculator: Calculator, settings: Relax, cell: bool) -> 
     atoms.calc = calculator
     evaluations = 0
     try:
-        optimiser = BFGS(_coordinates(atoms, cell, settings), logfile=None)
+        coordinates: Any = _coordinates(atoms, settings) if cell else atoms
+        optimiser = BFGS(coordinates, logfile=None)
         if start.hessian is not None:
             optimiser.H0 = start.hessian.copy()
         first = None
-        for converged in optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps):
+        for done in optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps):
+            converged = done
             evaluations += 1
             energy = atoms.get_potential_energy()
             first = energy if first is None else first
@@ -194,7 +195,7 @@ def hessian(atoms: Atoms, calculator: Calculator, settings: Relax, cell: bool) -
     """
     moving = atoms.copy()
     moving.calc = calculator
-    coordinates = _coordinates(moving, cell, settings)
+    coordinates: Any = _coordinates(moving, settings) if cell else moving
     origin = coordinates.get_positions()
     # 0.01 Å for atoms, a deformation of 0.002 for the cell: small against
     # anharmonicity, large against rounding.

@@ -8,7 +8,7 @@ CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
 def settings(*sections):
-    """The parts of the configuration a rule depends on: a change in them, and in no other, reruns it."""
+    """Sections of the configuration as parameters: jobs rerun when these change, and no others."""
     return STUDY.model_dump(mode="json", include={"elements", *sections})
 
 
@@ -17,22 +17,15 @@ def caption(name):
     return (CAPTIONS / f"{name}.rst").read_text()
 
 
+def property_settings(name):
+    """The part of the configuration that the values of one property depend on."""
+    return settings("material", "descriptors") | {
+        "property": settings("properties")["properties"][name],
+        "relax": settings("propagate")["propagate"]["relax"],
+    }
+
+
 wildcard_constraints:
     property="|".join(PROPERTIES),
     shard=r"\d+",
     batch=r"\d+",
-
-
-rule record_config:
-    output:
-        f"{OUT}/config.yaml",
-    log:
-        f"{OUT}/logs/record_config.log",
-    conda:
-        "../../envs/popsbounds.yaml"
-    params:
-        config=STUDY.model_dump(mode="json"),
-    message:
-        "Recording the configuration, defaults included"
-    script:
-        "../scripts/record_config.py"

@@ -13,7 +13,8 @@ rule generate_frames:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings=lambda wildcards: settings("seed", "material") | {"generate": settings("dataset")["dataset"]["generate"]},
+        settings=lambda wildcards: settings("seed", "material")
+        | {"generate": settings("dataset")["dataset"]["generate"]},
     message:
         "Generating diverse training frames"
     script:

@@ -15,14 +15,9 @@ CATALOGUE = {
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 
 
-def figure_table(wildcards):
-    table, _ = CATALOGUE[wildcards.figure]
-    return f"{OUT}/tables/{table}.parquet"
-
-
 rule draw_figure:
     input:
-        figure_table,
+        lambda wildcards: f"{OUT}/tables/{CATALOGUE[wildcards.figure][0]}.parquet",
     output:
         pdf=f"{OUT}/figures/{{figure}}.pdf",
         png=report(
@@ -33,12 +28,12 @@ rule draw_figure:
         ),
     log:
         f"{OUT}/logs/draw_figure/{{figure}}.log",
+    wildcard_constraints:
+        figure="|".join(CATALOGUE),
     conda:
         "../../envs/popsbounds.yaml"
     params:
         caption=lambda wildcards: caption(wildcards.figure.split("_", maxsplit=1)[1]),
-    wildcard_constraints:
-        figure="|".join(CATALOGUE),
     message:
         "Drawing {wildcards.figure}"
     script:

@@ -12,11 +12,11 @@ rule fit_posterior:
         f"{OUT}/logs/fit_posterior.log",
     conda:
         "../../envs/popsbounds.yaml"
-    params:
-        settings=settings("fit"),
     resources:
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=settings("fit"),
     message:
         "Fitting the potential and its POPS posterior"
     script:
@@ -35,11 +35,11 @@ rule predict_test:
         f"{OUT}/logs/predict_test.log",
     conda:
         "../../envs/popsbounds.yaml"
-    params:
-        settings=settings("fit", "ensemble"),
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        settings=settings("fit", "ensemble"),
     message:
         "Predicting the test data with all members"
     script:

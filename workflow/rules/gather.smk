@@ -53,12 +53,12 @@ rule show_table:
         ),
     log:
         f"{OUT}/logs/show_table/{{table}}.log",
+    wildcard_constraints:
+        table="|".join(SHOWN),
     conda:
         "../../envs/popsbounds.yaml"
     params:
         caption=lambda wildcards: caption(wildcards.table),
-    wildcard_constraints:
-        table="|".join(SHOWN),
     message:
         "Writing table {wildcards.table} for the report"
     script:

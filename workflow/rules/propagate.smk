@@ -11,11 +11,10 @@ rule propagate_members:
         f"{OUT}/logs/propagate_members/{{property}}/{{batch}}.log",
     conda:
         "../../envs/popsbounds.yaml"
-    params:
-        settings=lambda wildcards: property_settings(wildcards.property)
-        | {"batch_size": STUDY.propagate.batch_size},
     resources:
         runtime=lambda wildcards, attempt: attempt * (10 + STUDY.propagate.batch_size),
+    params:
+        settings=lambda wildcards: property_settings(wildcards.property) | {"batch_size": STUDY.propagate.batch_size},
     message:
         "Propagating batch {wildcards.batch} of the members through {wildcards.property}"
     script:

@@ -10,10 +10,10 @@ rule compute_reference:
         f"{OUT}/logs/compute_reference/{{property}}.log",
     conda:
         "../../envs/popsbounds.yaml"
-    params:
-        settings=lambda wildcards: property_settings(wildcards.property) | settings("reference"),
     resources:
         runtime=240,
+    params:
+        settings=lambda wildcards: property_settings(wildcards.property) | settings("reference"),
     message:
         "Reference values of {wildcards.property}"
     script:

@@ -87,9 +87,7 @@ class SnapModel:
         """Write Θ, shape (P,), as a LAMMPS `.snapcoeff` file that reads back exactly."""
         blocks = np.reshape(theta, (len(self.elements), self.n_coefficients))
         lines = [f"{len(self.elements)} {self.n_coefficients}"]
-        for element, radius, weight, block in zip(
-            self.elements, self.radii, self.density_weights, blocks, strict=True
-        ):
+        for element, radius, weight, block in zip(self.elements, self.radii, self.density_weights, blocks, strict=True):
             lines.append(f"{element} {radius!r} {weight!r}")
             lines.extend(map(repr, block.tolist()))
         Path(path).write_text("\n".join(lines) + "\n")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure, styled
 from popsbounds.statistics import outside_bounds
@@ -45,6 +47,15 @@ def _parity(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
     axes.set_title(f"{100 * outside.mean():.2g} % of {len(rows):,} outside the bounds", loc="left")
 
 
+def _ticks_of_narrow_range(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade where powers of ten alone would leave a logarithmic axis bare."""
+    axis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    if high / low < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
 def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit: str) -> None:
     """|error| against half the bounds' width, logarithmic."""
     error = (rows["truth"] - rows["mle"]).abs().to_numpy(float)
@@ -70,6 +81,8 @@ def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
     axes.set_xlim(left / 1.5, right * 1.5)
     # The lowest errors are accidents and would fill the panel.
     axes.set_ylim(np.percentile(error[drawn], 1) / 1.5, max(error[drawn].max(), right) * 1.5)
+    _ticks_of_narrow_range(axes.xaxis)
+    _ticks_of_narrow_range(axes.yaxis)
 
 
 @styled

@@ -17,6 +17,9 @@ __all__ = ["rank_correlations"]
 COLUMNS = 3
 BINS = 24
 
+# Ranked as formation energies and volumes are.
+SAME_RANKS = [("formation", "energy"), ("formation", "relative_volume")]
+
 
 @styled
 def rank_correlations(spearman: pd.DataFrame) -> Figure:
@@ -29,10 +32,7 @@ def rank_correlations(spearman: pd.DataFrame) -> Figure:
         volumes do.
     """
     groups = [
-        (key, rows)
-        for key, rows in spearman[spearman["quantity"] != "relative_volume"].groupby(
-            ["property", "quantity"], sort=False
-        )
+        (key, rows) for key, rows in spearman.groupby(["property", "quantity"], sort=False) if key not in SAME_RANKS
     ]
     if not groups:
         raise ValueError("spearman: no quantity with three structures or more")

@@ -77,9 +77,7 @@ def value(
     evaluations = sum(r.evaluations for r in {id(r): r for r in needs.values()}.values())
     for name, relaxed in needs.items():
         if not relaxed.ok:
-            return Value(
-                structure, quantity, unit, np.nan, relaxed.status, f"{name}: {relaxed.reason}", evaluations
-            )
+            return Value(structure, quantity, unit, np.nan, relaxed.status, f"{name}: {relaxed.reason}", evaluations)
     number = float(compute())
     if not np.isfinite(number):
         return Value(structure, quantity, unit, np.nan, "unstable", "the value is not finite", evaluations)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from ase import Atoms, units
@@ -51,27 +52,20 @@ class ElasticProperty:
                 for sign in (1, -1)
             }
             needs = {name: here} | strained
-            states = list(strained.values())
-
-            def slope(plus: Relaxed, minus: Relaxed) -> np.ndarray:
-                return (plus.stress - minus.stress) / (2 * self.settings.strain) / units.GPa
-
-            def constants(states: list[Relaxed] = states) -> tuple[float, float, float]:
-                along, across = slope(*states[:2]), slope(*states[2:])
-                return along[0, 0], 0.5 * (along[1, 1] + along[2, 2]), across[1, 2]
-
-            formulas = {
-                "C11": lambda c11, c12, c44: c11,
-                "C12": lambda c11, c12, c44: c12,
-                "C44": lambda c11, c12, c44: c44,
-                "bulk_modulus": lambda c11, c12, c44: (c11 + 2 * c12) / 3,
-                "shear_modulus": hill_shear_modulus,
-            }
             rows += [
-                value(name, quantity, "GPa", needs, lambda f=formula, c=constants: f(*c()))
-                for quantity, formula in formulas.items()
+                value(name, quantity, "GPa", needs, partial(self._modulus, formula, *strained.values()))
+                for quantity, formula in _FORMULAS.items()
             ]
         return rows
+
+    def _modulus(
+        self, formula: Callable[[float, float, float], float], stretched: Relaxed, squeezed: Relaxed, *sheared: Relaxed
+    ) -> float:
+        along = self._slope(stretched, squeezed)
+        return formula(along[0, 0], 0.5 * (along[1, 1] + along[2, 2]), self._slope(*sheared)[1, 2])
+
+    def _slope(self, plus: Relaxed, minus: Relaxed) -> np.ndarray:
+        return (plus.stress - minus.stress) / (2 * self.settings.strain) / units.GPa
 
     def _strain(self, relaxed: Relaxed, direction: np.ndarray, calculator: Calculator) -> Relaxed:
         return strain(relaxed, np.eye(3) + self.settings.strain * direction, calculator, self.relaxation)
@@ -89,3 +83,12 @@ def hill_shear_modulus(c11: float, c12: float, c44: float) -> float:
     voigt = (c11 - c12 + 3 * c44) / 5
     reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
     return 0.5 * (voigt + reuss)
+
+
+_FORMULAS: dict[str, Callable[[float, float, float], float]] = {
+    "C11": lambda c11, c12, c44: c11,
+    "C12": lambda c11, c12, c44: c12,
+    "C44": lambda c11, c12, c44: c44,
+    "bulk_modulus": lambda c11, c12, c44: (c11 + 2 * c12) / 3,
+    "shear_modulus": hill_shear_modulus,
+}

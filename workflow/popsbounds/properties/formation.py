@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from ase import Atoms, units
@@ -50,11 +51,11 @@ class FormationProperty:
             stretched = self._scale(here, 1, calculator)
             needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
             rows += [
-                value(name, "energy", "eV/atom", alone, lambda r=here: _energy(r)),
-                value(name, "formation_energy", "eV/atom", both, lambda r=here: _energy(r) - _energy(zero)),
-                value(name, "volume", "A3/atom", alone, lambda r=here: _volume(r)),
-                value(name, "relative_volume", "1", both, lambda r=here: _volume(r) / _volume(zero) - 1),
-                value(name, "bulk_modulus", "GPa", needs, lambda a=squeezed, b=stretched: _bulk_modulus(a, b)),
+                value(name, "energy", "eV/atom", alone, partial(_energy, here)),
+                value(name, "formation_energy", "eV/atom", both, partial(_formation_energy, here, zero)),
+                value(name, "volume", "A3/atom", alone, partial(_volume, here)),
+                value(name, "relative_volume", "1", both, partial(_relative_volume, here, zero)),
+                value(name, "bulk_modulus", "GPa", needs, partial(_bulk_modulus, squeezed, stretched)),
             ]
         return rows
 
@@ -69,6 +70,14 @@ def _energy(relaxed: Relaxed) -> float:
 
 def _volume(relaxed: Relaxed) -> float:
     return relaxed.atoms.get_volume() / len(relaxed.atoms)
+
+
+def _formation_energy(relaxed: Relaxed, zero: Relaxed) -> float:
+    return _energy(relaxed) - _energy(zero)
+
+
+def _relative_volume(relaxed: Relaxed, zero: Relaxed) -> float:
+    return _volume(relaxed) / _volume(zero) - 1
 
 
 def _bulk_modulus(squeezed: Relaxed, stretched: Relaxed) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from ase import Atoms, units
@@ -41,7 +42,7 @@ class SurfaceProperty:
     def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
         bulk_start = starts[self.settings.bulk]
         bulk = relax(bulk_start, calculator, self.relaxation, cell=True)
-        relaxed = {self.settings.bulk: bulk}
+        relaxed: dict[str, Relaxed] = {self.settings.bulk: bulk}
         growth = (bulk.atoms.get_volume() / bulk_start.atoms.get_volume()) ** (1 / 3)
         for facet in self.settings.facets:
             if bulk.ok:
@@ -56,13 +57,11 @@ class SurfaceProperty:
         rows = []
         for facet in self.settings.facets:
             needs = {self.settings.bulk: bulk, facet: relaxed[facet]}
-            rows.append(
-                value(facet, "surface_energy", "J/m2", needs, lambda r=relaxed[facet]: _surface_energy(r, bulk))
-            )
+            rows.append(value(facet, "surface_energy", "J/m2", needs, partial(_surface_energy, relaxed[facet], bulk)))
         return rows
 
 
 def _surface_energy(slab: Relaxed, bulk: Relaxed) -> float:
     excess = slab.energy - len(slab.atoms) * bulk.energy / len(bulk.atoms)
-    area = np.linalg.norm(np.cross(slab.atoms.cell[0], slab.atoms.cell[1]))
+    area = float(np.linalg.norm(np.cross(slab.atoms.cell[0], slab.atoms.cell[1])))
     return excess / (2 * area) * units.m**2 / units.J

@@ -1,0 +1,154 @@
+"""The configuration: what is refused, and that its documents are true."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from popsbounds.config import load_config, parse_config
+from popsbounds.config_docs import FILES
+from popsbounds.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+GOOD = {
+    "study": "good",
+    "elements": ["W"],
+    "dataset": {
+        "sources": [{"path": "a.extxyz"}],
+        "generate": {"calculator": {"kind": "lammps", "pair_style": "lj/cut 5", "pair_coeff": ["* * 1 1"]}},
+    },
+    "material": {"element": "W"},
+    "properties": {"formation": {}, "surface": {}},
+}
+
+BAD = [
+    ("stdy", "x", "stdy: unknown key; did you mean 'study'?"),
+    ("study", None, "study: required key is missing"),
+    ("study", "../escape", "study: "),
+    ("study", ["a"], "study: "),
+    ("seed", -1, "seed: "),
+    ("seed", "today", "seed: "),
+    ("elements", [], "elements: "),
+    ("elements", ["Wx"], "elements[0]: 'Wx' is not a chemical element"),
+    ("elements", ["W", "W"], "an element is listed twice"),
+    ("elements", ["Mo"], "material.element: 'W' is not among elements"),
+    ("dataset", {}, "dataset: no data"),
+    ("dataset.sources", [{"pth": "a"}], "dataset.sources[0].pth: unknown key; did you mean 'path'?"),
+    ("dataset.sources", [{"path": "a", "keys": {"force": "F"}}], "keys.force: unknown key; did you mean 'forces'?"),
+    ("dataset.test_fraction", 1.5, "dataset.test_fraction: "),
+    ("dataset.generate.shares", {"crystals": 1.0}, "dataset.generate.shares.crystals"),
+    ("dataset.generate.crystals", ["bbc"], "unknown crystal 'bbc'; did you mean 'bcc'?"),
+    ("dataset.generate.calculator", {"kind": "lammps", "pair_stile": 1}, "pair_stile: unknown key; did you mean"),
+    ("dataset.generate.calculator", {"kind": "vasp"}, "dataset.generate.calculator: "),
+    ("dataset.generate.calculator", {"pair_style": "x"}, "dataset.generate.calculator: "),
+    ("dataset.generate.calculator", {"kind": "ase", "name": "GPAW"}, "calculator.name: "),
+    ("dataset.checks", {"duplicates": "ignore"}, "dataset.checks.duplicates: "),
+    ("descriptors", {"twojmax": 1}, "descriptors.twojmax: "),
+    ("descriptors", {"radii": {"Mo": 0.5}}, "descriptors.radii: ['Mo'] not among elements"),
+    ("descriptors", {"reference": {"pair_style": "hybrid zbl 4 5", "pair_coeff": ["* *"]}}, "pair_style: a hybrid"),
+    ("fit", {"regularisation": 0}, "fit.regularisation"),
+    ("fit", {"coordinates": "whitend"}, "fit.coordinates: "),
+    ("ensemble", {"members": 0}, "ensemble.members: "),
+    ("properties", {}, "properties: no property"),
+    ("properties", {"formations": {}}, "properties.formations: unknown key; did you mean 'formation'?"),
+    ("properties.formation", {"structures": ["fcc"]}, "`zero` is 'bcc'"),
+    ("properties.surface", {"facets": [110]}, 'facets[0]: write the facet as three digits in quotes, such as "110"'),
+    ("properties.surface", {"facets": ["000"]}, "'000' is not a facet"),
+    ("properties.surface", {"vacuum_A": 3.0}, "properties.surface.vacuum_A: 3.0 Å lets the two faces"),
+    ("properties", {"elastic": {"structures": ["hcp"]}}, "properties.elastic.structures[0]: "),
+]  # fmt: skip
+
+
+def changed(key, value):
+    raw = copy.deepcopy(GOOD)
+    *path, last = key.split(".")
+    section = raw
+    for part in path:
+        section = section[part]
+    if value is None:
+        del section[last]
+    else:
+        section[last] = value
+    return raw
+
+
+def test_good_configuration():
+    config = parse_config(GOOD)
+    assert config.ensemble.members == 500
+    assert config.properties.names() == ["formation", "surface"]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BAD, ids=[f"{k}-{i}" for i, (k, _, _) in enumerate(BAD)])
+def test_bad_configuration_names_the_key(key, value, message):
+    with pytest.raises(InputError) as caught:
+        parse_config(changed(key, value), origin="my.yaml")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("my.yaml: ")
+
+
+def test_all_problems_are_listed_at_once():
+    raw = changed("seed", -1) | {"fit": {"coordinate": "raw"}, "ensemble": {"members": 0}}
+    with pytest.raises(InputError) as caught:
+        parse_config(raw)
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a mapping"),
+        ("- a\n- b", "is not a mapping"),
+        ("study: [", "is not valid YAML"),
+        ("study: a\nseed: 1\nseed: 2", "key 'seed' is given twice"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(path)
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("members", "size"), [(500, 50), (7, 3), (1, 10), (10, 10)])
+def test_batches_hold_every_member_once(members, size):
+    config = parse_config(GOOD | {"ensemble": {"members": members}, "propagate": {"batch_size": size}})
+    batches = [list(config.batch_members(b)) for b in range(config.n_batches)]
+    assert [member for batch in batches for member in batch] == list(range(members))
+    assert all(batches)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_studies_are_valid(path):
+    assert load_config(path).study == path.stem
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_documents_are_up_to_date(path):
+    old, new = (ROOT / path).read_text(), FILES[path]()
+    diff = "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), "committed", "generated", lineterm=""))
+    assert old == new, f"run `make docs`:\n{diff}"
+
+
+def test_every_key_has_a_description():
+    for path in FILES:
+        if path.endswith(".md"):
+            rows = [line for line in (ROOT / path).read_text().splitlines() if line.startswith("| `")]
+            assert len(rows) > 60
+            assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_schema_forbids_unknown_keys():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    sections = [schema, *schema["$defs"].values()]
+    assert all(s.get("additionalProperties") is False for s in sections if s.get("type") == "object")

@@ -1,0 +1,218 @@
+"""Relaxation and properties against independent computations and published values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+from ase.eos import EquationOfState
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
+
+from popsbounds.calculators import make_calculator
+from popsbounds.config import Elastic, Formation, LammpsCalculator, Relax, Surface
+from popsbounds.propagate import baseline, cold_starts, compute_values, read_baseline, write_baseline
+from popsbounds.properties.elastic import ElasticProperty, hill_shear_modulus
+from popsbounds.properties.formation import FormationProperty
+from popsbounds.properties.surface import SurfaceProperty
+from popsbounds.relax import Start, hessian, relax, scaled
+from popsbounds.structures import crystal
+
+SETTINGS = Relax()
+EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+VOLUME = 15.8
+
+
+@pytest.fixture
+def calculator():
+    return make_calculator(EAM, ["W"])
+
+
+def by_quantity(values, structure):
+    return {v.quantity: v for v in values if v.structure == structure}
+
+
+@pytest.mark.parametrize("name", ["hcp", "A15", "C14", "mu"])
+def test_warm_relaxation_equals_a_cold_one_with_another_optimiser(calculator, name):
+    start = crystal(name, "W", VOLUME)
+    cold = relax(Start(start), calculator, SETTINGS, cell=True)
+    curvature = hessian(cold.atoms, calculator, SETTINGS, cell=True)
+    warm = relax(Start(scaled(cold.atoms, 1.02), curvature), calculator, SETTINGS, cell=True)
+
+    rival = start.copy()
+    rival.calc = calculator
+    FIRE(FrechetCellFilter(rival), logfile=None).run(fmax=1e-4, steps=2000)
+    assert cold.ok
+    assert warm.ok
+    assert warm.evaluations < 10
+    for ours in (cold, warm):
+        assert ours.energy / len(rival) == pytest.approx(rival.get_potential_energy() / len(rival), abs=1e-6)
+        assert ours.atoms.get_volume() == pytest.approx(rival.get_volume(), rel=2e-4)
+    forces = warm.atoms.copy()
+    forces.calc = calculator
+    assert np.abs(forces.get_forces()).max() < SETTINGS.fmax_eV_per_A
+    assert np.abs(forces.get_stress()).max() < SETTINGS.smax_GPa * units.GPa
+
+
+def test_hessian_is_the_second_derivative(calculator):
+    atoms = relax(Start(crystal("A15", "W", VOLUME)), calculator, SETTINGS, cell=True).atoms
+    matrix = hessian(atoms, calculator, SETTINGS, cell=False)
+    rng = np.random.default_rng(0)
+    push = rng.normal(size=(len(atoms), 3))
+    push -= push.mean(axis=0)
+    push *= 5e-3 / np.linalg.norm(push)
+
+    def energy(sign):
+        moved = atoms.copy()
+        moved.positions += sign * push
+        moved.calc = calculator
+        return moved.get_potential_energy()
+
+    curvature = energy(1) + energy(-1) - 2 * energy(0)
+    assert curvature == pytest.approx(push.ravel() @ matrix @ push.ravel(), rel=2e-3)
+
+
+def test_baseline_is_where_members_start(calculator, tmp_path):
+    prop = FormationProperty(Formation(structures=["bcc", "C15"]), "W", VOLUME, SETTINGS)
+    relaxed, starts = baseline(prop, calculator, SETTINGS)
+    write_baseline(tmp_path / "a.npz", starts)
+    again = read_baseline(tmp_path / "a.npz")
+    assert list(again) == list(starts)
+    values = {(v.structure, v.quantity): v for v in prop.values(calculator, relaxed)}
+    for value in compute_values(prop, calculator, again):
+        same = values[value.structure, value.quantity]
+        assert value.value == pytest.approx(same.value, rel=1e-8, abs=1e-8)
+        assert value.evaluations <= same.evaluations
+
+
+def test_bulk_modulus_equals_an_equation_of_state(calculator):
+    prop = FormationProperty(Formation(structures=["bcc", "A15", "C36"]), "W", VOLUME, SETTINGS)
+    values = compute_values(prop, calculator, cold_starts(prop))
+    for name in ("bcc", "A15"):  # no internal freedom along the path of volumes
+        found = by_quantity(values, name)
+        atoms = crystal(name, "W", found["volume"].value)
+        atoms.calc = calculator
+        volumes, energies = [], []
+        for factor in np.linspace(0.99, 1.01, 9):
+            copy = scaled(atoms, factor)
+            copy.calc = calculator
+            volumes.append(copy.get_volume())
+            energies.append(copy.get_potential_energy())
+        v0, _, b = EquationOfState(volumes, energies, eos="birchmurnaghan").fit()
+        assert found["bulk_modulus"].value == pytest.approx(b / units.GPa, rel=5e-3)
+        assert found["volume"].value == pytest.approx(v0 / len(atoms), rel=1e-4)
+    bcc = by_quantity(values, "bcc")
+    assert bcc["formation_energy"].value == 0
+    assert bcc["relative_volume"].value == 0
+    a15 = by_quantity(values, "A15")
+    assert a15["formation_energy"].value == pytest.approx(a15["energy"].value - bcc["energy"].value)
+    assert a15["relative_volume"].value == pytest.approx(a15["volume"].value / bcc["volume"].value - 1)
+
+
+def test_elastic_constants_equal_energy_strain_curvatures_and_the_literature(calculator):
+    prop = ElasticProperty(Elastic(), "W", VOLUME, SETTINGS)
+    found = by_quantity(compute_values(prop, calculator, cold_starts(prop)), "bcc")
+    # Zhou, Johnson & Wadley fitted their potential to these (GPa).
+    assert found["C11"].value == pytest.approx(523, rel=0.01)
+    assert found["C12"].value == pytest.approx(204, rel=0.01)
+    assert found["C44"].value == pytest.approx(161, rel=0.01)
+
+    atoms = relax(Start(crystal("bcc", "W", VOLUME)), calculator, SETTINGS, cell=True).atoms
+
+    def curvature(direction):
+        step = 2e-3
+        energies = []
+        for sign in (1, 0, -1):
+            copy = atoms.copy()
+            copy.set_cell(atoms.cell[:] @ (np.eye(3) + sign * step * direction), scale_atoms=True)
+            copy.calc = calculator
+            energies.append(copy.get_potential_energy())
+        return (energies[0] - 2 * energies[1] + energies[2]) / step**2 / atoms.get_volume() / units.GPa
+
+    axial = np.diag([1.0, 0, 0])
+    shear = np.array([[0, 0, 0], [0, 0, 0.5], [0, 0.5, 0]])
+    assert found["C11"].value == pytest.approx(curvature(axial), rel=2e-3)
+    assert 2 * (found["C11"].value + found["C12"].value) == pytest.approx(curvature(np.diag([1.0, 1, 0])), rel=2e-3)
+    assert found["C44"].value == pytest.approx(curvature(shear), rel=2e-3)
+
+
+def test_elastic_constants_of_an_internally_free_crystal_are_relaxed(calculator):
+    relaxed = ElasticProperty(Elastic(structures=["diamond"]), "W", 25.0, Relax(max_steps=500))
+    values = compute_values(relaxed, calculator, cold_starts(relaxed))
+    # Whatever the crystal's fate, every value is accounted for, with a reason.
+    assert {v.quantity for v in values} == {"C11", "C12", "C44", "bulk_modulus", "shear_modulus"}
+    assert all(np.isfinite(v.value) == (v.status == "ok") for v in values)
+    assert all(v.reason for v in values if v.status != "ok")
+
+
+def test_shear_modulus():
+    assert hill_shear_modulus(300.0, 100.0, 100.0) == pytest.approx(100.0)  # isotropic
+    assert hill_shear_modulus(523.0, 204.0, 161.0) == pytest.approx(160.4, abs=0.1)
+    assert np.isnan(hill_shear_modulus(100.0, 200.0, 50.0))
+
+
+def test_surface_energies_converge_with_thickness_and_equal_plain_slabs(calculator):
+    thin, thick = (
+        SurfaceProperty(Surface(facets=["110", "100"], min_thickness_A=t, vacuum_A=9), "W", VOLUME, SETTINGS)
+        for t in (14.0, 30.0)
+    )
+    for facet in ("110", "100"):
+        energies = [by_quantity(compute_values(p, calculator, cold_starts(p)), facet) for p in (thin, thick)]
+        assert energies[0]["surface_energy"].value == pytest.approx(energies[1]["surface_energy"].value, rel=2e-3)
+
+    # A free-standing slab of many cubic cells, made and relaxed otherwise.
+    lattice = (2 * relax(Start(crystal("bcc", "W", VOLUME)), calculator, SETTINGS, cell=True).atoms.get_volume()) ** (
+        1 / 3
+    )
+    cubic = bulk("W", "bcc", a=lattice, cubic=True)
+    cubic.calc = calculator
+    slab = cubic.repeat((1, 1, 6))
+    slab.center(vacuum=6, axis=2)
+    slab.calc = calculator
+    FIRE(slab, logfile=None).run(fmax=1e-3, steps=500)
+    expected = (
+        (slab.get_potential_energy() - 6 * cubic.get_potential_energy()) / (2 * lattice**2) * units.m**2 / units.J
+    )
+    assert energies[1]["surface_energy"].value == pytest.approx(expected, rel=2e-3)
+
+
+def test_surfaces_sit_on_the_potentials_own_lattice(calculator):
+    prop = SurfaceProperty(Surface(facets=["110"]), "W", 1.1 * VOLUME, SETTINGS)
+    relaxed = prop.relax(calculator, cold_starts(prop))
+    bulk_length = (2 * relaxed["bcc"].atoms.get_volume()) ** (1 / 3)
+    area = np.linalg.norm(np.cross(relaxed["110"].atoms.cell[0], relaxed["110"].atoms.cell[1]))
+    assert area == pytest.approx(bulk_length**2 / np.sqrt(2), rel=1e-6)
+
+
+def far_off(calculator):
+    """A start from which nothing can come back in one step."""
+    return Start(scaled(crystal("A15", "W", VOLUME), 0.75))
+
+
+def test_every_failure_has_a_status_and_a_reason(calculator):
+    atoms = crystal("A15", "W", VOLUME)
+    good = relax(Start(atoms), calculator, SETTINGS, cell=True)
+    curvature = hessian(good.atoms, calculator, SETTINGS, cell=True)
+
+    few = relax(Start(atoms), calculator, Relax(max_steps=1), cell=True)
+    assert (few.status, few.energy) == ("not_converged", pytest.approx(np.nan, nan_ok=True))
+    falling = relax(far_off(calculator), calculator, SETTINGS, cell=True)
+    assert falling.status == "unstable"
+    assert "eV/atom" in falling.reason
+    elsewhere = relax(
+        Start(scaled(good.atoms, 1.08), curvature),
+        calculator,
+        Relax(basin_strain=0.02, max_energy_change_eV=50),
+        cell=True,
+    )
+    assert elsewhere.status == "different_basin"
+
+    prop = FormationProperty(Formation(structures=["bcc", "A15"]), "W", VOLUME, SETTINGS)
+    starts = {"bcc": Start(scaled(crystal("bcc", "W", VOLUME), 0.7)), "A15": Start(good.atoms, curvature)}
+    values = compute_values(prop, calculator, starts)
+    bcc, a15 = by_quantity(values, "bcc"), by_quantity(values, "A15")
+    assert {v.status for v in bcc.values()} == {"unstable"}
+    assert a15["volume"].status == "ok"
+    assert a15["formation_energy"].status == "unstable"
+    assert a15["formation_energy"].reason.startswith("bcc: ")

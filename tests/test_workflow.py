@@ -1,0 +1,209 @@
+"""The workflow end to end, as a user runs it: the real Snakemake on a tiny study."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from ase.build import bulk
+
+from popsbounds.config import load_config
+from popsbounds.ensemble import Ensemble
+from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS
+
+ROOT = Path(__file__).parents[1]
+TINY = Path(__file__).parent / "studies" / "tiny.yaml"
+TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
+
+
+def snakemake(folder, *arguments, config=TINY, check=True):
+    """Run Snakemake in a folder of its own; configured paths are relative to it."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    done = subprocess.run(
+        [*map(str, command), "--configfile", str(config), *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two_jobs")
+    snakemake(folder, "--cores", 2)
+    return folder
+
+
+def plan(folder, **options):
+    done = snakemake(folder, "--cores", 1, "-n", **options)
+    return done.stdout + done.stderr
+
+
+def tables(folder, name="tiny"):
+    return {t: pd.read_parquet(folder / "results" / name / "tables" / f"{t}.parquet") for t in TABLES}
+
+
+def test_every_member_is_accounted_for(study):
+    bounds = tables(study)["bounds"]
+    assert list(bounds.columns) == BOUNDS_COLUMNS
+    assert (bounds["n_ok"] + bounds["n_failed"] == 5).all()
+    structures = bounds.groupby("property")["structure"].unique().map(sorted).to_dict()
+    assert structures == {
+        "formation": ["A15", "bcc", "fcc"],
+        "elastic": ["bcc"],
+        "surface": ["100", "110", "211"],
+    }
+    ok = bounds[bounds["n_ok"] > 0]
+    assert (ok["low"] <= ok["high"]).all()
+    assert bounds["reference"].notna().all()
+
+
+def test_tables_keep_the_contract(study):
+    found = tables(study)
+    properties = found["properties"]
+    assert set(properties["source"]) == {"mle", "member", "reference"}
+    assert properties["member"].isna().eq(properties["source"] != "member").all()
+    assert properties["value"].notna().eq(properties["status"] == "ok").all()
+    assert str(properties["evaluations"].dtype) == "Int32"
+    assert list(found["std_ratio"].columns) == STD_RATIO_COLUMNS
+    assert list(found["spearman"].columns) == SPEARMAN_COLUMNS
+    assert list(found["calibration"].columns) == CALIBRATION_COLUMNS
+    pointwise = found["pointwise"]
+    assert set(pointwise["kind"]) == {"energy", "force"}
+    assert (pointwise["low"] <= pointwise["high"]).all()
+    failed = properties[properties["status"] != "ok"]
+    assert set(found["failures"]["member"].dropna()) == set(failed["member"].dropna())
+    assert (found["failures"]["reason"] != "").all()
+
+
+def test_members_in_ase_equal_the_tables(study):
+    ensemble = Ensemble.load(study / "results" / "tiny")
+    table = tables(study)["properties"].query("property == 'formation' and structure == 'bcc' and status == 'ok'")
+    values = table[table["source"] == "member"].pivot(index="member", columns="quantity", values="value")
+    calculator = ensemble.calculator()
+    for member, line in values.iterrows():
+        calculator.set_theta(ensemble.members[member])
+        atoms = bulk("W", "bcc", a=(2 * line["volume"]) ** (1 / 3))
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(line["energy"], abs=1e-6)
+        # At its own volume a member's bcc crystal is free of stress.
+        assert np.abs(atoms.get_stress()).max() < 2e-4
+
+
+def test_pointwise_predictions_equal_the_potentials(study):
+    """Predictions from the design matrix against the live potential on the stored frames."""
+    from popsbounds.dataset import read_frames
+
+    out = study / "results" / "tiny"
+    ensemble = Ensemble.load(out)
+    energies = tables(study)["pointwise"].query("kind == 'energy'").head(5)
+    frames = read_frames(out / "dataset" / "structures.parquet", energies["frame"])
+    calculator = ensemble.calculator()
+    for frame, (_, line) in zip(frames, energies.iterrows(), strict=True):
+        per_member = []
+        for theta in ensemble.members:
+            calculator.set_theta(theta)
+            frame.atoms.calc = calculator
+            per_member.append(frame.atoms.get_potential_energy() / len(frame.atoms))
+        assert line["truth"] == pytest.approx(frame.energy / len(frame.atoms))
+        assert [line["low"], line["high"]] == pytest.approx([min(per_member), max(per_member)], abs=1e-8)
+        assert line["std"] == pytest.approx(np.std(per_member, ddof=1), abs=1e-8)
+
+
+def test_fit_summary_and_posterior(study):
+    out = study / "results" / "tiny" / "fit"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["P"] == 31
+    assert summary["N"] == summary["errors"]["energy_train"]["rows"] + summary["errors"]["force_train"]["rows"]
+    posterior = dict(np.load(out / "posterior.npz"))
+    box = posterior["high"] - posterior["low"]
+    assert posterior["modes"].shape == (31, len(box))
+    assert (box > 0).all()
+    members = np.load(study / "results" / "tiny" / "ensemble" / "members.npz")["theta"]
+    unit = np.linalg.lstsq(posterior["modes"], (members - posterior["theta_mle"]).T, rcond=None)[0].T
+    assert (unit >= posterior["low"] - 1e-6 * box).all()
+    assert (unit <= posterior["high"] + 1e-6 * box).all()
+
+
+def test_figures_and_report(study):
+    figures = study / "results" / "tiny" / "figures"
+    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 7
+    snakemake(study, "--cores", 1, "--report", "results/tiny/report.html")
+    report = (study / "results" / "tiny" / "report.html").read_text()
+    assert "fig02_formation_energy" in report
+    assert "Study <strong>tiny</strong>" in report or "tiny" in report
+
+
+def test_progress_is_in_the_logs(study):
+    log = study / "results" / "tiny" / "logs" / "propagate_members" / "formation" / "1.log"
+    assert "member 2 of 2" in log.read_text()
+
+
+def test_potentials_on_demand(study):
+    snakemake(study, "--cores", 1, "write_potentials")
+    files = sorted(f.name for f in (study / "results" / "tiny" / "ensemble" / "potentials").glob("*.snapcoeff"))
+    assert files == [*(f"{i:04d}.snapcoeff" for i in range(5)), "mle.snapcoeff"]
+
+
+def test_recorded_configuration_is_complete(study):
+    recorded = load_config(study / "results" / "tiny" / "config.yaml")
+    assert recorded == load_config(TINY)
+
+
+def test_nothing_is_left_to_do_and_a_change_reruns_what_depends_on_it(study, tmp_path):
+    assert "Nothing to be done" in plan(study)
+    raw = yaml.safe_load(TINY.read_text())
+    raw["properties"]["elastic"] = {"strain": 0.004}
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(raw))
+    jobs = plan(study, config=changed)
+    assert "propagate_members" in jobs
+    assert "fit_posterior" not in jobs
+    assert "compute_descriptors" not in jobs
+
+
+def test_one_job_gives_the_same_tables_as_two(study, tmp_path):
+    snakemake(tmp_path, "--cores", 1)
+    for table in TABLES:
+        path = Path("results") / "tiny" / "tables" / f"{table}.parquet"
+        assert (study / path).read_bytes() == (tmp_path / path).read_bytes(), table
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        ({"ensmble": {"members": 3}}, "ensmble: unknown key; did you mean 'ensemble'?"),
+        ({"ensemble": {"members": "many"}}, "ensemble.members"),
+        ({"properties": {"surface": {"vacuum_A": 2.0}}}, "properties.surface.vacuum_A"),
+    ],
+)
+def test_bad_configuration_stops_at_once_with_one_message(tmp_path, change, culprit):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(yaml.safe_dump({**yaml.safe_load(TINY.read_text()), **change}))
+    done = snakemake(tmp_path, "--cores", 1, config=bad, check=False)
+    assert done.returncode != 0
+    assert culprit in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_bad_data_stops_with_one_message(tmp_path):
+    raw = yaml.safe_load(TINY.read_text())
+    frames = tmp_path / "frames.extxyz"
+    frames.write_text('1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 energy=nan pbc="T T T"\nW 0 0 0\n')
+    raw["dataset"] = {"sources": [{"path": "frames.extxyz"}]}
+    config = tmp_path / "bad.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    done = snakemake(tmp_path, "--cores", 1, config=config, check=False)
+    assert done.returncode != 0
+    assert "frames.extxyz, frame 0" in done.stderr
+    assert "results/tiny/logs" in done.stderr

@@ -1,0 +1,16 @@
+# What a study used, defaults included.
+
+
+rule record_config:
+    output:
+        f"{OUT}/config.yaml",
+    log:
+        f"{OUT}/logs/record_config.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        config=STUDY.model_dump(mode="json"),
+    message:
+        "Recording the configuration, defaults included"
+    script:
+        "../scripts/record_config.py"
