@@ -8,8 +8,8 @@ CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
 def settings(*sections):
-    """Sections of the configuration as parameters: jobs rerun when these change, and no others."""
-    return STUDY.model_dump(mode="json", include={"elements", *sections})
+    """Sections of the configuration as parameters: jobs rerun when these, or the library, change."""
+    return {"version": __version__} | STUDY.model_dump(mode="json", include={"elements", *sections})
 
 
 def caption(name):
