@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report potentials test lint format docs dry-run clean
+.PHONY: run report potentials test lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -26,7 +26,7 @@ potentials: $(READY)
 	$(SNAKEMAKE) write_potentials
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -42,12 +42,6 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m popsbounds.config_docs
-
-dry-run: $(READY)
-	@for study in config/*.yaml; do for profile in default ci slurm; do \
-	  echo "dry run: $$study, profile $$profile"; \
-	  PATH="$(CURDIR)/$(BIN):$$PATH" snakemake -n --quiet all --configfile $$study --profile profiles/$$profile --cores 1 || exit 1; \
-	done; done
 
 clean:
 	rm -rf results .snakemake

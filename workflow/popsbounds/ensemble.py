@@ -66,5 +66,6 @@ class Ensemble:
             coefficients, parameters = folder / f"{name}.snapcoeff", folder / f"{name}.snapparam"
             self.model.write_coefficients(coefficients, theta)
             self.model.write_parameters(parameters)
-            commands = self.model.pair_commands(coefficients, parameters)
-            (folder / f"{name}.in").write_text("\n".join(commands) + "\n")
+            commands = "\n".join(self.model.pair_commands(coefficients, parameters)) + "\n"
+            # Names without the folder: it can be moved, and LAMMPS is run in it.
+            (folder / f"{name}.in").write_text(commands.replace(f"{folder.resolve()}/", ""))

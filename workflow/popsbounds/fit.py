@@ -22,6 +22,7 @@ from popsbounds.pops import (
     fit_hypercube,
     fit_ridge,
 )
+from popsbounds.progress import progress
 
 __all__ = ["constant_prior", "fit_posterior", "predict", "read_box", "summarise", "training_blocks", "write_posterior"]
 
@@ -38,17 +39,21 @@ def training_blocks(shards: Sequence[Shard]) -> Blocks:
     weight = np.concatenate([s.rows["weight"].to_numpy()[t] for s, t in zip(shards, training, strict=True)])
     energy = np.concatenate([(s.rows["kind"] == "energy").to_numpy()[t] for s, t in zip(shards, training, strict=True)])
     weight[energy], weight[~energy] = normalise(weight[energy], weight[~energy])
+    parts = []
     weights = np.split(weight, np.cumsum([t.sum() for t in training])[:-1])
+    for shard, train, shard_weight in zip(shards, training, weights, strict=True):
+        labels = (shard.rows["truth"] - shard.rows["reference"]).to_numpy()
+        full_weight = np.zeros(len(train))
+        full_weight[train] = shard_weight
+        parts += [
+            (shard.matrix[part], train[part], labels[part], full_weight[part])
+            for part in _slices(len(train))
+            if train[part].any()
+        ]
 
     def blocks() -> Iterable[Block]:
-        for shard, train, shard_weight in zip(shards, training, weights, strict=True):
-            labels = (shard.rows["truth"] - shard.rows["reference"]).to_numpy()
-            full_weight = np.zeros(len(train))
-            full_weight[train] = shard_weight
-            for part in _slices(len(train)):
-                use = train[part]
-                if use.any():
-                    yield shard.matrix[part][use], labels[part][use], full_weight[part][use]
+        for matrix, use, labels, weights in progress(parts, "block of training rows", len(parts)):
+            yield matrix[use], labels[use], weights[use]
 
     return blocks
 

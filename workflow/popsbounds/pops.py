@@ -110,6 +110,8 @@ class Ridge:
         Number of eigenvalues above rounding.
     weighted_rms : float
         Weighted RMS residual over the rows.
+    n_rows : int
+        Rows it was fitted to.
     """
 
     theta: np.ndarray
@@ -121,6 +123,7 @@ class Ridge:
     condition_number: float
     rank: int
     weighted_rms: float
+    n_rows: int
 
 
 def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = None) -> Ridge:
@@ -183,6 +186,7 @@ def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = No
         condition_number=float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else np.inf,
         rank=rank,
         weighted_rms=float(np.sqrt(residual / moments.n_rows)),
+        n_rows=moments.n_rows,
     )
 
 
@@ -276,8 +280,7 @@ def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", levera
     if coordinates not in to_coordinates:
         raise ValueError(f"unknown coordinates '{coordinates}'; known: {', '.join(to_coordinates)}")
     # A is in units of the mean weight, so the weighted mean leverage is γ/N.
-    n_rows = sum(len(y) for _, y, _ in blocks())
-    smallest = leverage_floor * ridge.effective_dimension / n_rows
+    smallest = leverage_floor * ridge.effective_dimension / ridge.n_rows
 
     second_moment = np.zeros((p, p))
     n_corrections = 0
@@ -307,7 +310,7 @@ def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", levera
         "standardised": axes / ridge.scale[:, None],
         "whitened": ridge.whitener @ axes,
     }
-    return Hypercube(ridge.theta, to_raw[coordinates], low, high, n_corrections, n_rows - n_corrections)
+    return Hypercube(ridge.theta, to_raw[coordinates], low, high, n_corrections, ridge.n_rows - n_corrections)
 
 
 def draw_members(box: Hypercube, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
