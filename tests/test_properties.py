@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import spglib
 from ase import units
 from ase.build import bulk
 from ase.eos import EquationOfState
@@ -16,7 +17,7 @@ from popsbounds.propagate import baseline, cold_starts, compute_values, read_bas
 from popsbounds.properties.elastic import ElasticProperty, hill_shear_modulus
 from popsbounds.properties.formation import FormationProperty
 from popsbounds.properties.surface import SurfaceProperty
-from popsbounds.relax import Start, hessian, relax, scaled
+from popsbounds.relax import Start, hessian, relax, scaled, symmetric_basis
 from popsbounds.structures import crystal
 
 SETTINGS = Relax()
@@ -55,13 +56,13 @@ def test_warm_relaxation_equals_a_cold_one_with_another_optimiser(calculator, na
     assert np.abs(forces.get_stress()).max() < SETTINGS.smax_GPa * units.GPa
 
 
-def test_hessian_is_the_second_derivative(calculator):
-    atoms = relax(Start(crystal("A15", "W", VOLUME)), calculator, SETTINGS, cell=True).atoms
+@pytest.mark.parametrize("name", ["C14", "sigma", "Al4W"])
+def test_hessian_is_the_second_derivative(calculator, name):
+    atoms = relax(Start(crystal(name, "W", VOLUME)), calculator, SETTINGS, cell=True).atoms
     matrix = hessian(atoms, calculator, SETTINGS, cell=False)
-    rng = np.random.default_rng(0)
-    push = rng.normal(size=(len(atoms), 3))
+    basis = symmetric_basis(atoms, cell=False)
+    push = 5e-3 * (basis @ np.random.default_rng(0).normal(size=basis.shape[1])).reshape(-1, 3)
     push -= push.mean(axis=0)
-    push *= 5e-3 / np.linalg.norm(push)
 
     def energy(sign):
         moved = atoms.copy()
@@ -70,7 +71,38 @@ def test_hessian_is_the_second_derivative(calculator):
         return moved.get_potential_energy()
 
     curvature = energy(1) + energy(-1) - 2 * energy(0)
-    assert curvature == pytest.approx(push.ravel() @ matrix @ push.ravel(), rel=2e-3)
+    assert curvature == pytest.approx(push.ravel() @ matrix @ push.ravel(), rel=1e-2)
+
+
+def test_symmetric_changes_keep_the_space_group():
+    """Free parameters of each prototype (International Tables): cell and Wyckoff coordinates."""
+    free = {"bcc": 0, "hcp": 0, "A15": 0, "C15": 0, "C14": 2, "mu": 5, "sigma": 7, "Al12W": 2, "chi": 5}
+    lattice = {"bcc": 1, "hcp": 2, "A15": 1, "C15": 1, "C14": 2, "mu": 2, "sigma": 2, "Al12W": 1, "chi": 1}
+    rng = np.random.default_rng(1)
+    for name, expected in free.items():
+        atoms = crystal(name, "W", VOLUME)
+        ions = symmetric_basis(atoms, cell=False)
+        both = symmetric_basis(atoms, cell=True)
+        rigid = len(both.T) - len(ions.T) - lattice[name]  # rotations about a polar axis
+        assert len(ions.T) == expected, name
+        assert 0 <= rigid <= 1, name
+        if not expected:
+            continue
+        moved = atoms.copy()
+        moved.positions += 0.05 * (ions @ rng.normal(size=expected)).reshape(-1, 3)
+        groups = [spglib.get_symmetry_dataset((a.cell[:], a.get_scaled_positions(), a.numbers)) for a in (atoms, moved)]
+        assert groups[0].number == groups[1].number, name
+
+
+def test_members_keep_the_symmetry_of_their_start(calculator):
+    """Even where the potential is unstable against breaking it: fcc would turn into bcc."""
+    fcc = relax(Start(crystal("fcc", "W", VOLUME)), calculator, SETTINGS, cell=True)
+    curvature = hessian(fcc.atoms, calculator, SETTINGS, cell=True)
+    for factor in (0.97, 1.0, 1.03):
+        again = relax(Start(scaled(fcc.atoms, factor), curvature), calculator, SETTINGS, cell=True)
+        assert again.ok
+        assert again.energy == pytest.approx(fcc.energy, abs=1e-6)
+        np.testing.assert_allclose(again.atoms.cell.angles(), 60, atol=1e-6)
 
 
 def test_baseline_is_where_members_start(calculator, tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import spglib
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.filters import UnitCellFilter
@@ -19,10 +20,16 @@ from ase.optimize import BFGS
 from popsbounds.config import Relax
 from popsbounds.structures import nearest_neighbour_distance
 
-__all__ = ["Relaxed", "Start", "hessian", "relax", "scaled", "strain"]
+__all__ = ["Relaxed", "Start", "hessian", "relax", "scaled", "strain", "symmetric_basis"]
 
 # Softest curvature (eV/Å²) trusted in a Hessian: translations and rotations have none.
 _SOFTEST = 0.05
+# Curvature (eV/Å²) assumed where it is not computed: ASE's own default.
+_STIFF = 70.0
+# Step of finite differences (Å), and what spglib counts as symmetric (Å).
+_DIFFERENCE, _SYMMETRY_PRECISION = 0.01, 1e-3
+# Longest step: of an atom (Å), and of the cell's deformation gradient.
+_LARGEST_STEP, _LARGEST_DEFORMATION = 0.2, 0.03
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,8 @@ def relax(start: Start, calculator: Calculator, settings: Relax, cell: bool) -> 
     evaluations = 0
     try:
         coordinates: Any = _coordinates(atoms, settings) if cell else atoms
-        optimiser = BFGS(coordinates, logfile=None)
+        largest_step = min(_LARGEST_STEP, _LARGEST_DEFORMATION * coordinates.cell_factor) if cell else _LARGEST_STEP
+        optimiser = BFGS(coordinates, logfile=None, maxstep=largest_step)
         if start.hessian is not None:
             optimiser.H0 = start.hessian.copy()
         first = None
@@ -182,11 +190,48 @@ def _check_basin(before: Atoms, after: Atoms, settings: Relax) -> None:
         raise _Stop("different_basin", f"an atom moved {moved:.2f} neighbour distances from the MLE's structure")
 
 
+def symmetric_basis(atoms: Atoms, cell: bool) -> np.ndarray:
+    """Orthonormal basis of the changes of a structure that keep its symmetry.
+
+    Parameters
+    ----------
+    atoms
+        Periodic structure of n atoms.
+    cell
+        Whether the cell may change too.
+
+    Returns
+    -------
+    ndarray, shape (3n, k) or, with the cell, (3n + 9, k)
+        Displacements, and the deformation gradient, in the coordinates of `relax`.
+    """
+    scaled_positions = atoms.get_scaled_positions()
+    symmetry = spglib.get_symmetry((atoms.cell[:], scaled_positions, atoms.numbers), symprec=_SYMMETRY_PRECISION)
+    n = len(atoms)
+    projector = np.zeros((3 * n + 9, 3 * n + 9))
+    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
+        turned = scaled_positions @ rotation.T + translation
+        gaps = turned[:, None] - scaled_positions[None]
+        images = np.abs(gaps - np.round(gaps)).sum(axis=2).argmin(axis=1)
+        cartesian = atoms.cell[:].T @ rotation @ np.linalg.inv(atoms.cell[:].T)
+        for atom, image in enumerate(images):
+            projector[3 * image : 3 * image + 3, 3 * atom : 3 * atom + 3] += cartesian
+        projector[3 * n :, 3 * n :] += np.kron(cartesian, cartesian)
+    projector /= len(symmetry["rotations"])
+    if not cell:
+        projector = projector[: 3 * n, : 3 * n]
+    values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
+    return vectors[:, values > 0.5]
+
+
 def hessian(atoms: Atoms, calculator: Calculator, settings: Relax, cell: bool) -> np.ndarray:
     """Hessian in the coordinates of `relax`, by central differences of forces.
 
-    Made positive definite (absolute eigenvalues, with a floor for rigid
-    motions), as a quasi-Newton method wants it.
+    Exact where the structure keeps its symmetry; stiff elsewhere, so that a
+    relaxation started with it does not drift off by rounding along a direction
+    in which a member happens to be unstable. Made positive definite (absolute
+    eigenvalues, with a floor for rigid motions), as a quasi-Newton method
+    wants it.
 
     Returns
     -------
@@ -197,20 +242,19 @@ def hessian(atoms: Atoms, calculator: Calculator, settings: Relax, cell: bool) -
     moving.calc = calculator
     coordinates: Any = _coordinates(moving, settings) if cell else moving
     origin = coordinates.get_positions()
-    # 0.01 Å for atoms, a deformation of 0.002 for the cell: small against
-    # anharmonicity, large against rounding.
-    steps = np.full(origin.shape, 0.01)
-    if cell:
-        steps[len(atoms) :] = 0.002 * coordinates.cell_factor
+    basis = symmetric_basis(atoms, cell)
+    matrix = _STIFF * (np.eye(origin.size) - basis @ basis.T)
+    if not basis.size:
+        return matrix
     columns = []
-    for i, step in enumerate(steps.ravel()):
+    for direction in basis.T:
         gradient = []
         for sign in (1, -1):
-            shifted = origin.copy()
-            shifted.ravel()[i] += sign * step
-            coordinates.set_positions(shifted)
+            # Small against anharmonicity, large against rounding.
+            coordinates.set_positions(origin + sign * _DIFFERENCE * direction.reshape(origin.shape))
             gradient.append(-coordinates.get_forces().ravel())
-        columns.append((gradient[0] - gradient[1]) / (2 * step))
-    raw = np.array(columns)
-    values, vectors = np.linalg.eigh(0.5 * (raw + raw.T))
-    return (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T
+        columns.append(basis.T @ (gradient[0] - gradient[1]) / (2 * _DIFFERENCE))
+    within = np.array(columns)
+    values, vectors = np.linalg.eigh(0.5 * (within + within.T))
+    vectors = basis @ vectors
+    return matrix + (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T
