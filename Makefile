@@ -13,6 +13,8 @@ SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
 run: $(READY) report
 	@echo
+	@$(BIN)/python -m popsbounds.report results/$(STUDY)
+	@echo
 	@echo "Study $(STUDY) is done:"
 	@echo "  tables   results/$(STUDY)/tables/"
 	@echo "  figures  results/$(STUDY)/figures/"

@@ -16,6 +16,7 @@ from ase.build import bulk
 
 from popsbounds.config import load_config
 from popsbounds.ensemble import Ensemble
+from popsbounds.report import summary
 from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +143,14 @@ def test_figures_and_report(study):
     report = (study / "results" / "tiny" / "report.html").read_text()
     assert "fig02_formation_energy" in report
     assert "Study <strong>tiny</strong>" in report or "tiny" in report
+
+
+def test_summary_in_words(study):
+    text = summary(study / "results" / "tiny")
+    calibration = tables(study)["calibration"].set_index("kind")
+    assert f"{100 * calibration.loc['energy', 'EV']:.1f} %" in text
+    assert "Members accounted for in every row of bounds: 5." in text
+    assert len(re.findall(r"^\| surface \| surface_energy \| \d of 3 \|", text, flags=re.MULTILINE)) == 1
 
 
 def test_progress_is_in_the_logs(study):

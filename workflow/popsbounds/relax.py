@@ -206,10 +206,14 @@ def symmetric_basis(atoms: Atoms, cell: bool) -> np.ndarray:
         Displacements, and the deformation gradient, in the coordinates of `relax`.
     """
     scaled_positions = atoms.get_scaled_positions()
-    symmetry = spglib.get_symmetry((atoms.cell[:], scaled_positions, atoms.numbers), symprec=_SYMMETRY_PRECISION)
+    symmetry = spglib.get_symmetry_dataset(
+        (atoms.cell[:], scaled_positions, atoms.numbers), symprec=_SYMMETRY_PRECISION
+    )
+    if symmetry is None:  # spglib found not even the identity
+        return np.eye(3 * len(atoms) + (9 if cell else 0))
     n = len(atoms)
     projector = np.zeros((3 * n + 9, 3 * n + 9))
-    for rotation, translation in zip(symmetry["rotations"], symmetry["translations"], strict=True):
+    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
         turned = scaled_positions @ rotation.T + translation
         gaps = turned[:, None] - scaled_positions[None]
         images = np.abs(gaps - np.round(gaps)).sum(axis=2).argmin(axis=1)
@@ -217,7 +221,7 @@ def symmetric_basis(atoms: Atoms, cell: bool) -> np.ndarray:
         for atom, image in enumerate(images):
             projector[3 * image : 3 * image + 3, 3 * atom : 3 * atom + 3] += cartesian
         projector[3 * n :, 3 * n :] += np.kron(cartesian, cartesian)
-    projector /= len(symmetry["rotations"])
+    projector /= len(symmetry.rotations)
     if not cell:
         projector = projector[: 3 * n, : 3 * n]
     values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))

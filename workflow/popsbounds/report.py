@@ -1,12 +1,19 @@
-"""Tables as pages of the report."""
+"""What a study found, as pages of the report and as text for a terminal.
+
+``python -m popsbounds.report results/demo`` prints the summary.
+"""
 
 from __future__ import annotations
 
 import html
+import json
+import sys
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-__all__ = ["html_table"]
+__all__ = ["html_table", "summary"]
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -40,3 +47,69 @@ def html_table(table: pd.DataFrame, title: str) -> str:
     }
     body = shown.to_html(index=False, border=0, na_rep="", formatters=formatters)
     return _PAGE.format(title=html.escape(title), table=body)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3g}"
+
+
+def summary(study: str | Path) -> str:
+    """What a finished study found, in Markdown: the fit, the test data, the properties, the members.
+
+    Parameters
+    ----------
+    study
+        Its folder, such as ``results/demo``.
+    """
+    study = Path(study)
+    fit = json.loads((study / "fit" / "summary.json").read_text())
+    tables = {
+        name: pd.read_parquet(study / "tables" / f"{name}.parquet")
+        for name in ("calibration", "std_ratio", "properties", "bounds")
+    }
+    lines = [f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}).", ""]
+
+    names = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
+    rows = [["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]]
+    for line in tables["calibration"].itertuples():
+        violation = f"{100 * line.EV:.1f} %"
+        rows.append(
+            [names[line.kind], _number(line.MAE), violation, _number(line.error_over_std), _number(line.mean_width)]
+        )
+    lines += [_markdown(rows), ""]
+
+    rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper"]]
+    for line in tables["std_ratio"].itertuples():
+        if line.n_structures:
+            rows.append(
+                [
+                    line.property,
+                    line.quantity,
+                    f"{round(line.fraction_bracketed * line.n_structures)} of {line.n_structures}",
+                    _number(line.mean_error_over_std),
+                    _number(line.paper_mean_error_over_std),
+                    _number(line.mean_error_over_range),
+                    _number(line.paper_mean_error_over_range),
+                ]
+            )
+    if len(rows) > 1:
+        lines += [_markdown(rows), ""]
+
+    members = tables["properties"].query("source == 'member'")
+    n_members = members["member"].nunique()
+    failed = members[members["status"] != "ok"].groupby("property")["member"].nunique()
+    counts = [f"{name} {n_members - failed.get(name, 0)} of {n_members}" for name in dict.fromkeys(members["property"])]
+    accounted = np.unique(tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"])
+    lines.append(f"Members ok in every quantity: {', '.join(counts)}.")
+    lines.append(f"Members accounted for in every row of bounds: {', '.join(map(str, accounted))}.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(summary(sys.argv[1]))

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure, styled
-from popsbounds.statistics import outside_bounds
+from popsbounds.statistics import ROUNDING, outside_bounds
 
 __all__ = ["parity_and_errors"]
 
@@ -60,7 +60,8 @@ def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
     """|error| against half the bounds' width, logarithmic."""
     error = (rows["truth"] - rows["mle"]).abs().to_numpy(float)
     half = ((rows["high"] - rows["low"]) / 2).to_numpy(float)
-    drawn = (error > 0) & (half > 0) & np.isfinite(half)
+    # What symmetry fixes has no width but rounding.
+    drawn = (error > 0) & (half > ROUNDING) & np.isfinite(half)
     axes.set(xscale="log", yscale="log")
     axes.grid()
     axes.set_box_aspect(1)

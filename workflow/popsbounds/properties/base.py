@@ -72,13 +72,17 @@ def value(
     needs
         Relaxations it rests on, by what they are called in the reason.
     compute
-        Called only where all of them are ok.
+        Called only where all of them are ok; raises ArithmeticError where the
+        potential gives the structure no such value.
     """
     evaluations = sum(r.evaluations for r in {id(r): r for r in needs.values()}.values())
     for name, relaxed in needs.items():
         if not relaxed.ok:
             return Value(structure, quantity, unit, np.nan, relaxed.status, f"{name}: {relaxed.reason}", evaluations)
-    number = float(compute())
-    if not np.isfinite(number):
-        return Value(structure, quantity, unit, np.nan, "unstable", "the value is not finite", evaluations)
+    try:
+        number = float(compute())
+        if not np.isfinite(number):
+            raise ArithmeticError("the value is not finite")
+    except ArithmeticError as error:
+        return Value(structure, quantity, unit, np.nan, "unstable", str(error), evaluations)
     return Value(structure, quantity, unit, number, "ok", "", evaluations)

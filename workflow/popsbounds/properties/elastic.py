@@ -74,12 +74,17 @@ class ElasticProperty:
 def hill_shear_modulus(c11: float, c12: float, c44: float) -> float:
     """Voigt-Reuss-Hill average shear modulus of a cubic crystal, in the unit of the constants.
 
-    NaN for a mechanically unstable crystal, which has no Reuss average.
-
     Source: Hill, Proc. Phys. Soc. A 65, 349 (1952).
+
+    Raises
+    ------
+    ArithmeticError
+        The crystal is mechanically unstable and has no Reuss average.
     """
     if c11 <= c12 or c44 <= 0:
-        return np.nan
+        raise ArithmeticError(
+            f"mechanically unstable: C11 − C12 = {c11 - c12:.0f} GPa, C44 = {c44:.0f} GPa; no Reuss average"
+        )
     voigt = (c11 - c12 + 3 * c44) / 5
     reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
     return 0.5 * (voigt + reuss)
