@@ -251,8 +251,11 @@ class Fit(Section):
         "raw", description="Parameter coordinates in which the hypercube's axes are found."
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
-        1e-10,
-        description="Rows whose leverage is below this share of the mean cannot be matched: no POPS correction.",
+        1e-3,
+        description=(
+            "Rows whose leverage is below this share of the mean have no POPS correction: almost fixed by "
+            "symmetry, they carry the noise of their label, which a correction would blow up."
+        ),
     )
 
 

@@ -250,7 +250,7 @@ class Hypercube:
     n_skipped: int
 
 
-def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", leverage_floor: float = 1e-10) -> Hypercube:
+def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", leverage_floor: float = 1e-3) -> Hypercube:
     """Bound all POPS corrections by a box along their principal axes.
 
     Parameters
@@ -264,7 +264,8 @@ def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", levera
         ``standardised`` features, or ``whitened`` by A.
     leverage_floor
         Share of the mean leverage (weighted, over the rows) below which a row
-        has no correction.
+        has no correction: with x near zero by symmetry, r/h is the noise of a
+        label over almost nothing, and one such row would set the box.
 
     Raises
     ------
@@ -292,10 +293,10 @@ def fit_hypercube(blocks: Blocks, ridge: Ridge, coordinates: str = "raw", levera
         raise ValueError("no row has enough leverage for a POPS correction")
 
     transform = to_coordinates[coordinates]
-    variances, axes = eigh(transform @ second_moment @ transform.T)
-    kept_axes = variances > variances[-1] * p * np.finfo(float).eps
+    # All axes stay, those of least variance too: raw parameters of features that
+    # are large need little extent to matter, and the box must hold every correction.
     # Eigenvectors come with arbitrary signs: fix them, largest variance first.
-    axes = axes[:, kept_axes][:, ::-1]
+    axes = eigh(transform @ second_moment @ transform.T)[1][:, ::-1]
     axes = axes * np.sign(axes[np.argmax(np.abs(axes), axis=0), np.arange(axes.shape[1])])
     project = transform.T @ axes
 
