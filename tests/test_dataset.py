@@ -618,3 +618,9 @@ def test_real_data(tmp_path):
     shard = table.loc[table["shard"] == 2, "frame"]
     for frame, number in zip(dataset.read_frames(tmp_path / "frames.parquet", shard), shard, strict=True):
         assert_same(frame, frames[number])
+
+
+def test_more_shards_than_frames_are_refused(tmp_path):
+    path = write_extxyz(tmp_path / "few.extxyz", make_frames(3))
+    with pytest.raises(InputError, match="4 shards for 3 frames"):
+        dataset.build_dataset(make_config([{"path": path}]), [], np.random.default_rng(0))

@@ -862,6 +862,9 @@ def build_dataset(
         logger.info("%d duplicates of earlier frames are dropped", len(repeated))
         frames = [frame for frame in frames if id(frame) not in repeated]
     frames = apply_limits(frames, dataset.limits)
+    if len(frames) < config.descriptors.shards:
+        count = f"{config.descriptors.shards} shards for {len(frames)} frames"
+        raise InputError("descriptors.shards", [f"{count}: ask for fewer shards"])
     parts = split([frame.group for frame in frames], dataset.test_fraction, rng)
     table = frame_table(frames, parts, dataset.weights, config.descriptors.shards)
     logger.info(

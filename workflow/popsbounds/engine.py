@@ -35,6 +35,9 @@ __all__ = [
     "potential_commands",
 ]
 
+# Instances kept alive by one calculator; the oldest goes first.
+_MOST_LIVE = 64
+
 
 @cache
 def _load_mpi() -> None:
@@ -219,6 +222,8 @@ class LammpsCalculator(Calculator):
         key = self.atoms.numbers.tobytes()
         try:
             if key not in self._live:
+                if len(self._live) == _MOST_LIVE:
+                    self._live.pop(next(iter(self._live))).close()
                 self._live[key] = self._start(self.atoms)
             self.results = self._evaluate(self._live[key], key)
         except Exception as error:  # LAMMPS's own exception types vary with the build

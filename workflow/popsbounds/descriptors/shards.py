@@ -12,6 +12,7 @@ import pandas as pd
 from popsbounds.config import Weights
 from popsbounds.dataset import Frame, exponential_weights
 from popsbounds.descriptors.snap import SnapRows
+from popsbounds.errors import InputError
 from popsbounds.progress import progress
 
 __all__ = ["Shard", "open_shards", "select_components", "write_shard"]
@@ -81,7 +82,10 @@ def write_shard(
     lines = zip(table.itertuples(), frames, kept, strict=True)
     for line, frame, keep in progress(lines, "descriptors of frame", len(frames)):
         n = len(frame.atoms)
-        rows, reference = descriptor_rows(frame.atoms)
+        try:
+            rows, reference = descriptor_rows(frame.atoms)
+        except Exception as error:  # LAMMPS's own exception types vary with the build
+            raise InputError(str(frame), [f"LAMMPS cannot compute its descriptors: {error}"]) from error
         use = np.concatenate([[0], 1 + keep])
         matrix[start : start + len(use)] = rows[use]
         start += len(use)
@@ -103,7 +107,7 @@ def write_shard(
             )
         )
     matrix.flush()
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    rows = pd.concat(parts, ignore_index=True)
     rows.astype({"frame": "int64", "atom": "int32", "component": "int8"}).to_parquet(rows_path, index=False)
 
 

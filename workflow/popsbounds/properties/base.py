@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from popsbounds.relax import Relaxed, Start
+from popsbounds.config import Elastic, Formation, Relax, Surface
+from popsbounds.relax import Relaxed, Start, relax
+from popsbounds.structures import crystal
 
-__all__ = ["Property", "Value", "value"]
+__all__ = ["CrystalProperty", "Property", "Value", "value"]
+
+S = TypeVar("S", Formation, Elastic, Surface)
 
 
 @dataclass(frozen=True)
@@ -86,3 +90,37 @@ def value(
     except ArithmeticError as error:
         return Value(structure, quantity, unit, np.nan, "unstable", str(error), evaluations)
     return Value(structure, quantity, unit, number, "ok", "", evaluations)
+
+
+class CrystalProperty(Generic[S]):
+    """What properties of crystals share: prototypes whose cells and ions relax.
+
+    Parameters
+    ----------
+    settings
+        The property's section of the configuration.
+    element
+        Fills the crystals.
+    volume
+        Volume per atom that cells start with (Å³).
+    relaxation
+        Tolerances.
+    """
+
+    def __init__(self, settings: S, element: str, volume: float, relaxation: Relax) -> None:
+        self.settings: S = settings
+        self.element, self.volume, self.relaxation = element, volume, relaxation
+
+    def crystals(self, names: list[str]) -> dict[str, Atoms]:
+        """The named prototypes at the starting volume."""
+        return {name: crystal(name, self.element, self.volume) for name in names}
+
+    def cell_relaxes(self, structure: str) -> bool:
+        """Whether the structure's cell relaxes with its ions."""
+        return True
+
+    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
+        """Relax every structure under the potential."""
+        return {
+            name: relax(start, calculator, self.relaxation, self.cell_relaxes(name)) for name, start in starts.items()
+        }

@@ -9,34 +9,18 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
-from popsbounds.config import Elastic, Relax
-from popsbounds.properties.base import Value, value
-from popsbounds.relax import Relaxed, Start, relax, strain
-from popsbounds.structures import crystal
+from popsbounds.config import Elastic
+from popsbounds.properties.base import CrystalProperty, Value, value
+from popsbounds.relax import Relaxed, strain
 
 __all__ = ["ElasticProperty"]
 
 
-class ElasticProperty:
-    """C11, C12, C44, bulk modulus and Voigt-Reuss-Hill shear modulus (GPa).
-
-    Parameters
-    ----------
-    settings, element, volume, relaxation
-        From the configuration; `volume` (Å³/atom) is where cells start.
-    """
-
-    def __init__(self, settings: Elastic, element: str, volume: float, relaxation: Relax) -> None:
-        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
+class ElasticProperty(CrystalProperty[Elastic]):
+    """C11, C12, C44, bulk modulus and Voigt-Reuss-Hill shear modulus (GPa)."""
 
     def structures(self) -> dict[str, Atoms]:
-        return {name: crystal(name, self.element, self.volume) for name in self.settings.structures}
-
-    def cell_relaxes(self, structure: str) -> bool:
-        return True
-
-    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
-        return {name: relax(start, calculator, self.relaxation, cell=True) for name, start in starts.items()}
+        return self.crystals(list(self.settings.structures))
 
     def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
         rows = []

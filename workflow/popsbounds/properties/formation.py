@@ -9,38 +9,23 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
-from popsbounds.config import Formation, Relax
-from popsbounds.properties.base import Value, value
-from popsbounds.relax import Relaxed, Start, relax, strain
-from popsbounds.structures import crystal
+from popsbounds.config import Formation
+from popsbounds.properties.base import CrystalProperty, Value, value
+from popsbounds.relax import Relaxed, strain
 
 __all__ = ["FormationProperty"]
 
 
-class FormationProperty:
+class FormationProperty(CrystalProperty[Formation]):
     """Energy (eV/atom), formation energy relative to one phase (eV/atom), volume
     (Å³/atom), volume relative to that phase, and bulk modulus (GPa).
 
     The bulk modulus is −V dP/dV under isotropic strain with the ions relaxed
     at each volume.
-
-    Parameters
-    ----------
-    settings, element, volume, relaxation
-        From the configuration; `volume` (Å³/atom) is where cells start.
     """
 
-    def __init__(self, settings: Formation, element: str, volume: float, relaxation: Relax) -> None:
-        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
-
     def structures(self) -> dict[str, Atoms]:
-        return {name: crystal(name, self.element, self.volume) for name in self.settings.structures}
-
-    def cell_relaxes(self, structure: str) -> bool:
-        return True
-
-    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
-        return {name: relax(start, calculator, self.relaxation, cell=True) for name, start in starts.items()}
+        return self.crystals(list(self.settings.structures))
 
     def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
         zero = relaxed[self.settings.zero]

@@ -9,30 +9,20 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
-from popsbounds.config import Relax, Surface
-from popsbounds.properties.base import Value, value
+from popsbounds.config import Surface
+from popsbounds.properties.base import CrystalProperty, Value, value
 from popsbounds.relax import Relaxed, Start, relax, scaled
-from popsbounds.structures import crystal, slab
+from popsbounds.structures import slab
 
 __all__ = ["SurfaceProperty"]
 
 
-class SurfaceProperty:
-    """Surface energy γ = (E_slab − n E_bulk) / 2A of each facet (J/m²).
-
-    Parameters
-    ----------
-    settings, element, volume, relaxation
-        From the configuration; `volume` (Å³/atom) is where cells start.
-    """
-
-    def __init__(self, settings: Surface, element: str, volume: float, relaxation: Relax) -> None:
-        self.settings, self.element, self.volume, self.relaxation = settings, element, volume, relaxation
+class SurfaceProperty(CrystalProperty[Surface]):
+    """Surface energy γ = (E_slab − n E_bulk) / 2A of each facet (J/m²)."""
 
     def structures(self) -> dict[str, Atoms]:
         s = self.settings
-        bulk = {s.bulk: crystal(s.bulk, self.element, self.volume)}
-        return bulk | {
+        return self.crystals([s.bulk]) | {
             facet: slab(s.bulk, self.element, self.volume, facet, s.min_thickness_A, s.vacuum_A) for facet in s.facets
         }
 
