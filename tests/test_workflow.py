@@ -228,6 +228,21 @@ def test_bad_configuration_stops_at_once_with_one_message(tmp_path, change, culp
     assert not (tmp_path / "results").exists()
 
 
+def test_missing_files_are_found_before_any_work(tmp_path):
+    raw = yaml.safe_load(TINY.read_text())
+    raw["reference"] = {"calculator": {"kind": "ase", "name": "no_such_package.Calculator"}}
+    raw["descriptors"]["reference"] = {"pair_style": "eam/alloy", "pair_coeff": ["* * no_such.eam.alloy W"]}
+    config = tmp_path / "bad.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    done = snakemake(tmp_path, "--cores", 1, config=config, check=False)
+    assert done.returncode != 0
+    assert "study tiny: 2 problems" in done.stderr
+    assert "no_such.eam.alloy" in done.stderr
+    assert "no_such_package.Calculator" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results" / "tiny" / "generate").exists()
+
+
 def test_bad_data_stops_with_one_message(tmp_path):
     raw = yaml.safe_load(TINY.read_text())
     frames = tmp_path / "frames.extxyz"

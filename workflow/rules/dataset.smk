@@ -6,6 +6,8 @@ if STUDY.dataset.generate is not None:
 
 
 rule generate_frames:
+    input:
+        checked=ancient(rules.record_config.output[0]),
     output:
         f"{OUT}/generate/frames.extxyz",
     log:
@@ -40,6 +42,7 @@ rule label_frames:
 
 rule build_dataset:
     input:
+        checked=ancient(rules.record_config.output[0]),
         sources=[source.path for source in STUDY.dataset.sources],
         generated=GENERATED,
     output:

@@ -3,6 +3,7 @@
 
 rule compute_reference:
     input:
+        checked=ancient(rules.record_config.output[0]),
         table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
     output:
         f"{OUT}/reference/{{property}}.parquet",

@@ -1,0 +1,52 @@
+"""What can be found wrong with a study before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from popsbounds.calculators import make_calculator
+from popsbounds.config import Config
+from popsbounds.descriptors.snap import SnapModel, SnapRows
+from popsbounds.errors import InputError
+from popsbounds.properties import make_property
+from popsbounds.reference import read_reference_table
+
+__all__ = ["check_inputs"]
+
+
+def check_inputs(config: Config) -> None:
+    """Find the files, calculators and structures that a study names.
+
+    Raises
+    ------
+    InputError
+        Lists everything that is missing or cannot be made.
+    """
+    checks: dict[str, Callable[[], object]] = {
+        "descriptors": lambda: SnapRows(SnapModel(config.descriptors, config.elements))
+    }
+    generate, reference = config.dataset.generate, config.reference
+    if generate is not None:
+        checks["dataset.generate.calculator"] = lambda: make_calculator(generate.calculator, config.elements)
+    if reference.calculator is not None:
+        calculator = reference.calculator
+        checks["reference.calculator"] = lambda: make_calculator(calculator, config.elements)
+    if reference.table is not None:
+        table = reference.table
+        checks["reference.table"] = lambda: read_reference_table(table, "")
+    for name in config.properties.names():
+        checks[f"properties.{name}"] = partial(_structures, config, name)
+
+    problems = []
+    for key, check in checks.items():
+        try:
+            check()
+        except InputError as error:
+            problems += [f"{key}: {error.origin}: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(f"study {config.study}", problems)
+
+
+def _structures(config: Config, name: str) -> object:
+    return make_property(config, name).structures()
