@@ -120,7 +120,9 @@ def material_volume(element: str) -> float:
     if c_over_a is not None:
         shapes |= {"hcp": np.sqrt(3) / 4 * c_over_a}
     if a is None or state.get("symmetry") not in shapes:
-        raise InputError("material_volume", [f"no reference crystal is tabulated for '{element}': give material.volume_A3"])
+        raise InputError(
+            "material_volume", [f"no reference crystal is tabulated for '{element}': give material.volume_A3"]
+        )
     return float(a**3 * shapes[state["symmetry"]])
 
 
