@@ -50,6 +50,7 @@ clean:
 
 # pip installs into the environment from outside, so that Debian's ensurepip is not needed.
 $(READY): pyproject.toml envs/constraints.txt
+	@echo "Installing into $(VENV) with the versions of envs/constraints.txt"
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[dev]"
 	touch $@
