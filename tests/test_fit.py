@@ -13,7 +13,7 @@ from popsbounds.dataset import Frame, frame_table
 from popsbounds.descriptors.shards import open_shards, select_components, write_shard
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
-from popsbounds.fit import constant_prior, fit_posterior, predict, summarise, training_blocks, write_posterior
+from popsbounds.fit import constant_prior, fit_posterior, predict, read_box, summarise, training_blocks, write_posterior
 from popsbounds.label import label_frames
 from popsbounds.reference import read_reference_table
 
@@ -126,6 +126,9 @@ def test_predictions_and_summary(shards, tmp_path):
     assert summary["errors"]["energy_test"]["MAE_eV_per_atom"] == pytest.approx(mae)
     assert summary["seed"] == 5
     write_posterior(tmp_path / "posterior.npz", ridge, box, "whitened")
+    again = read_box(tmp_path / "posterior.npz")
+    for name, value in vars(box).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
     with np.load(tmp_path / "posterior.npz") as data:
         assert str(data["coordinates"]) == "whitened"
         assert data["covariance_factor"].shape == (MODEL.n_parameters,) * 2

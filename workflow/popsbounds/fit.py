@@ -107,6 +107,8 @@ def write_posterior(path: Path, ridge: Ridge, box: Hypercube, coordinates: str) 
         "covariance_factor": ridge.whitener,
         "alpha": ridge.noise_precision,
         "lambda": ridge.ratio * ridge.noise_precision,
+        "n_corrections": box.n_corrections,
+        "n_skipped": box.n_skipped,
     }
     np.savez(path, **arrays)
 
@@ -114,7 +116,8 @@ def write_posterior(path: Path, ridge: Ridge, box: Hypercube, coordinates: str) 
 def read_box(path: Path) -> Hypercube:
     """The hypercube of a `posterior.npz`."""
     with np.load(path) as data:
-        return Hypercube(data["theta_mle"], data["modes"], data["low"], data["high"], 0, 0)
+        counts = int(data["n_corrections"]), int(data["n_skipped"])
+        return Hypercube(data["theta_mle"], data["modes"], data["low"], data["high"], *counts)
 
 
 def predict(shards: Sequence[Shard], mle: np.ndarray, members: np.ndarray) -> pd.DataFrame:
