@@ -96,7 +96,8 @@ def write_posterior(path: Path, ridge: Ridge, box: Hypercube, coordinates: str) 
     """Write `posterior.npz`.
 
     Holds theta_mle (P,), modes (P, K), low and high (K,), coordinates,
-    covariance_factor (P, P; A⁻¹ = T Tᵀ), alpha and lambda.
+    covariance_factor (P, P; A⁻¹ = T Tᵀ), alpha and lambda, and how many rows
+    have a correction (n_corrections) or too little leverage for one (n_skipped).
     """
     arrays: dict[str, Any] = {
         "theta_mle": ridge.theta,
