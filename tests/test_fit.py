@@ -8,14 +8,24 @@ import pytest
 from ase.build import bulk
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Fit, LammpsCalculator, Reference, ReferencePotential, Snap, Weights
+from popsbounds.config import (
+    Fit,
+    LammpsCalculator,
+    Reference,
+    ReferencePotential,
+    Relax,
+    Snap,
+    Surface,
+    Weights,
+)
 from popsbounds.dataset import Frame, frame_table
 from popsbounds.descriptors.shards import open_shards, select_components, write_shard
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
 from popsbounds.fit import constant_prior, fit_posterior, predict, read_box, summarise, training_blocks, write_posterior
 from popsbounds.label import label_frames
-from popsbounds.reference import read_reference_table
+from popsbounds.properties.surface import SurfaceProperty
+from popsbounds.reference import check_reference_table, read_reference_table
 
 EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 WEIGHTS = Weights(energy_scale_eV=0.5, force_scale_eV_per_A=5.0)
@@ -95,14 +105,14 @@ def test_constant_is_the_mean_energy(shards):
 def test_fit_follows_a_shift_of_the_energy_zero(shards):
     """The arbitrary zero of energy moves the constant and nothing else."""
     thetas = []
-    for shift in (0.0, 1000.0):
+    for shift in (0.0, -4e5):  # all-electron energies are as large
         moved = [
             type(s)(s.matrix, s.rows.assign(truth=s.rows["truth"] + shift * (s.rows["kind"] == "energy")))
             for s in shards
         ]
         thetas.append(fit_posterior(moved, Fit(), MODEL.constants)[0].theta)
     difference = thetas[1] - thetas[0]
-    assert difference[0] == pytest.approx(1000.0, abs=1e-4)
+    assert difference[0] == pytest.approx(-4e5, abs=1e-4)
     np.testing.assert_allclose(thetas[1][1:], thetas[0][1:], rtol=1e-5, atol=1e-8)
 
 
@@ -167,6 +177,25 @@ def test_reference_table(tmp_path):
     ]
     assert read_reference_table(path, "formation").empty
     assert Reference(table=path).table == path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("surface,110", "surface,120"), "surface, 120, surface_energy: no such structure"),
+        (("surface_energy", "energy"), "surface, 110, energy: no such quantity"),
+        (("J/m2", "mJ/m2"), "surface, 110, surface_energy: unit is 'mJ/m2', give it in 'J/m2'"),
+        (("elastic,bcc,C11,GPa", "surface,110,surface_energy,J/m2"), "surface, 110, surface_energy: given twice"),
+    ],
+)
+def test_reference_tables_must_fit_the_study(tmp_path, change, message):
+    path = tmp_path / "reference.csv"
+    prop = SurfaceProperty(Surface(facets=["110"]), "W", 15.8, Relax())
+    path.write_text(TABLE)
+    check_reference_table(path, {"surface": prop})
+    path.write_text(TABLE.replace(*change))
+    with pytest.raises(InputError, match=message):
+        check_reference_table(path, {"surface": prop})
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def in_blocks(x, y, w, size=64):
 
 
 def fitted(x, y, w, **options):
-    return fit_ridge(accumulate(in_blocks(x, y, w)), np.zeros(x.shape[1]), **options)
+    return fit_ridge(accumulate(in_blocks(x, y, w), np.zeros(x.shape[1])), **options)
 
 
 def dense(x, y, w, ratio):
@@ -142,13 +142,16 @@ def test_block_size_does_not_matter(problem):
         np.testing.assert_allclose(box.high, boxes[0].high, rtol=1e-7)
 
 
-def test_rows_without_leverage_have_no_correction(problem):
+def test_rows_below_the_leverage_floor_have_no_correction(problem):
     x, y, w = problem
-    x[::10] *= 1e-12
-    y[::10] *= 1e-12
+    x[::10] *= 1e-3  # leverages go with the square
     ridge = fitted(x, y, w)
-    box = fit_hypercube(in_blocks(x, y, w), ridge)
-    assert box.n_skipped == N // 10
+    relative = leverages(ridge, x)[1] / (ridge.effective_dimension / N)
+    for floor in (0.0, 1e-9, 3e-6, 1e-3):
+        box = fit_hypercube(in_blocks(x, y, w), ridge, leverage_floor=floor)
+        assert box.n_skipped == (relative <= floor).sum()
+    assert box.n_skipped >= N // 10
+    assert (relative > 1e-9).all()
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "sobol", "latin_hypercube"])
@@ -170,6 +173,6 @@ def test_bad_rows_are_refused(problem):
     x, y, w = problem
     x[3, 2] = np.nan
     with pytest.raises(ValueError, match="not finite"):
-        accumulate(in_blocks(x, y, w))
+        accumulate(in_blocks(x, y, w), np.zeros(P))
     with pytest.raises(ValueError, match="no rows"):
-        accumulate(lambda: iter(()))
+        accumulate(lambda: iter(()), np.zeros(P))

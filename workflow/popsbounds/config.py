@@ -8,7 +8,6 @@ its default and its description. `config/README.md` and
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from popsbounds.errors import InputError
+from popsbounds.errors import InputError, did_you_mean
 from popsbounds.structures import crystal_names
 
 __all__ = ["Config", "load_config", "parse_config", "read_yaml"]
@@ -43,7 +42,7 @@ def _known_element(symbol: str) -> str:
 def _known_crystal(name: str) -> str:
     known = crystal_names()
     if name not in known:
-        raise ValueError(f"unknown crystal '{name}'{_nearest(name, known)}; known: {', '.join(known)}")
+        raise ValueError(f"unknown crystal '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
     return name
 
 
@@ -53,6 +52,13 @@ def _miller(facet: object) -> object:
     if len(facet) != 3 or not facet.isdigit() or facet == "000":
         raise ValueError(f"'{facet}' is not a facet: write three digits in quotes, such as \"110\"")
     return facet
+
+
+def _unique(names: list) -> list:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is listed twice")
+    return names
 
 
 Element = Annotated[str, AfterValidator(_known_element)]
@@ -149,6 +155,14 @@ class Generate(Section):
     )
     calculator: Calculator = Field(description="What labels the frames.")
     batches: PositiveInt = Field(4, description="Number of labelling jobs.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Generate:
+        if self.batches > self.frames:
+            raise ValueError(f"`batches` ({self.batches}) exceeds `frames` ({self.frames})")
+        if self.volume_range[0] >= self.volume_range[1]:
+            raise ValueError(f"`volume_range` {list(self.volume_range)} is not in ascending order")
+        return self
 
 
 class Weights(Section):
@@ -288,7 +302,9 @@ ALL_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "32
 class Formation(Section):
     """Phases: formation energy, volume, bulk modulus."""
 
-    structures: list[Crystal] = Field(default=ALL_PHASES, min_length=1, description="Phases.")
+    structures: Annotated[list[Crystal], AfterValidator(_unique)] = Field(
+        default=ALL_PHASES, min_length=1, description="Phases."
+    )
     zero: Crystal = Field("bcc", description="Phase that formation energies are relative to.")
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
         0.005, description="Linear strain of the finite difference for the bulk modulus."
@@ -304,7 +320,7 @@ class Formation(Section):
 class Elastic(Section):
     """Elastic constants of cubic crystals, ions relaxed."""
 
-    structures: list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]] = Field(
+    structures: Annotated[list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]], AfterValidator(_unique)] = Field(
         default=["bcc"], min_length=1, description="Cubic crystals."
     )
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(0.005, description="Strain of the finite differences.")
@@ -314,9 +330,11 @@ class Surface(Section):
     """Relaxed surface energies."""
 
     bulk: Literal["bcc", "fcc"] = Field("bcc", description="Crystal that is cut.")
-    facets: list[Facet] = Field(default=ALL_FACETS, min_length=1, description="Miller indices.")
+    facets: Annotated[list[Facet], AfterValidator(_unique)] = Field(
+        default=ALL_FACETS, min_length=1, description="Miller indices."
+    )
     min_thickness_A: PositiveFloat = Field(14.0, description="Smallest thickness of a slab.")
-    vacuum_A: PositiveFloat = Field(8.0, description="Vacuum between slabs; beyond the cutoff.")
+    vacuum_A: PositiveFloat = Field(10.0, description="Vacuum between slabs; beyond the cutoff.")
 
 
 class Properties(Section):
@@ -369,7 +387,9 @@ class Config(Section):
         description="Name; everything is written to `results/<study>/`."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Root of every random draw of the study.")
-    elements: list[Element] = Field(min_length=1, description="Chemical elements, in the order of LAMMPS's types.")
+    elements: Annotated[list[Element], AfterValidator(_unique)] = Field(
+        min_length=1, description="Chemical elements, in the order of LAMMPS's types."
+    )
     dataset: Dataset = Field(description="Training and test data.")
     descriptors: Snap = Field(default=Snap(), description="Descriptors.")
     fit: Fit = Field(default=Fit(), description="Regression and posterior.")
@@ -381,8 +401,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        if len(set(self.elements)) != len(self.elements):
-            raise ValueError("elements: an element is listed twice")
         if self.material.element not in self.elements:
             raise ValueError(f"material.element: '{self.material.element}' is not among elements {self.elements}")
         for key in ("radii", "density_weights"):
@@ -407,11 +425,6 @@ class Config(Section):
         """Members of a batch."""
         size = self.propagate.batch_size
         return range(batch * size, min((batch + 1) * size, self.ensemble.members))
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else ""
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -475,7 +488,7 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
             location = item["loc"]
             where = _dotted(location)
             if item["type"] == "extra_forbidden":
-                message = "unknown key" + _nearest(str(location[-1]), _known_keys(location))
+                message = "unknown key" + did_you_mean(str(location[-1]), _known_keys(location))
             elif item["type"] == "missing":
                 message = "required key is missing"
             else:

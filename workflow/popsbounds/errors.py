@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "did_you_mean"]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion in brackets, or nothing where no known name is near."""
+    lowered = {other.lower(): other for other in known}
+    match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    return f" (did you mean '{lowered[match[0]]}'?)" if match else ""
 
 
 class InputError(ValueError):

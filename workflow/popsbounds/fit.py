@@ -88,7 +88,7 @@ def fit_posterior(shards: Sequence[Shard], settings: Fit, constants: Sequence[in
     blocks = training_blocks(shards)
     prior = constant_prior(shards, constants, shards[0].matrix.shape[1])
     ratio = None if settings.regularisation == "evidence" else settings.regularisation
-    ridge = fit_ridge(accumulate(blocks), prior, ratio)
+    ridge = fit_ridge(accumulate(blocks, prior), ratio)
     return ridge, fit_hypercube(blocks, ridge, settings.coordinates, settings.leverage_floor)
 
 

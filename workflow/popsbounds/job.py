@@ -23,8 +23,7 @@ def start(snakemake: Any) -> Config:
     """Set up the job that a script runs in.
 
     Log lines go to the rule's log file and to the terminal. BLAS runs on one
-    thread: results then do not depend on how many cores a job was given, and
-    the same study gives the same bytes everywhere.
+    thread: results then do not depend on how many cores a job was given.
 
     Parameters
     ----------

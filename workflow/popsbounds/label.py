@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from popsbounds.errors import InputError
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> list[Atoms]:
-    """Energy (eV), forces (eV/Å) and stress (eV/Å³) of each frame.
+    """Energy (eV), forces (eV/Å) and, where the calculator has it, stress (eV/Å³) of each frame.
 
     A frame that the calculator fails on is left out, with a line in the log.
 
@@ -33,12 +33,12 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> list[Atoms]
         copy = frame.copy()
         copy.calc = calculator
         try:
-            results = {
-                "energy": copy.get_potential_energy(),
-                "forces": copy.get_forces(),
-                "stress": copy.get_stress(),
-            }
-        except CalculationFailed as error:
+            results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
+            if "stress" in calculator.implemented_properties:
+                results["stress"] = copy.get_stress()
+        except InputError:
+            raise
+        except Exception as error:  # calculators raise what they like
             _LOG.warning("frame %d of the batch is left out: %s", number, error)
             continue
         if not all(np.isfinite(value).all() for value in results.values()):

@@ -51,6 +51,8 @@ class Moments:
     n_rows : int
     weight : float
         Sum of the weights.
+    prior_mean : ndarray, shape (P,)
+        Centre of the prior Θ₀; y above stands for y − X Θ₀.
     """
 
     gram: np.ndarray
@@ -58,28 +60,37 @@ class Moments:
     label_square: float
     n_rows: int
     weight: float
+    prior_mean: np.ndarray
 
 
-def accumulate(blocks: Blocks) -> Moments:
+def accumulate(blocks: Blocks, prior_mean: np.ndarray) -> Moments:
     """Sum the weighted moments over all blocks, in their order.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the rows.
+    prior_mean
+        Centre of the prior, shape (P,). What it predicts is taken off the
+        labels row by row: large constants, such as all-electron energies,
+        then cost no digits.
 
     Raises
     ------
     ValueError
         There is no row, or a row is not finite.
     """
-    total: Moments | None = None
-    for x, y, w in blocks():
-        if total is None:
-            p = x.shape[1]
-            total = Moments(np.zeros((p, p)), np.zeros(p), 0.0, 0, 0.0)
+    p = len(prior_mean)
+    total = Moments(np.zeros((p, p)), np.zeros(p), 0.0, 0, 0.0, prior_mean)
+    for x, labels, w in blocks():
+        y = labels - x @ prior_mean
         scaled = np.sqrt(w)[:, None] * x
         total.gram += scaled.T @ scaled
         total.moment += x.T @ (w * y)
         total.label_square += float(y @ (w * y))
         total.n_rows += len(y)
         total.weight += float(w.sum())
-    if total is None or total.n_rows == 0:
+    if total.n_rows == 0:
         raise ValueError("no rows to fit")
     if not (np.isfinite(total.gram).all() and np.isfinite(total.label_square)):
         raise ValueError("rows or labels are not finite")
@@ -126,8 +137,8 @@ class Ridge:
     n_rows: int
 
 
-def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = None) -> Ridge:
-    """Fit Θ* with a Gaussian prior around `prior_mean`.
+def fit_ridge(moments: Moments, ratio: float | None = None) -> Ridge:
+    """Fit Θ* with a Gaussian prior.
 
     The ratio λ/α maximises the evidence, which depends on the rows through the
     eigenvalues of the Gram matrix alone (MacKay, Neural Comput. 4, 415, 1992),
@@ -137,13 +148,10 @@ def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = No
     ----------
     moments
         Weighted sums over the rows.
-    prior_mean
-        Centre of the prior, shape (P,); a good guess of constants keeps the
-        prior from pulling at them.
     ratio
         Fixed λ/α; None maximises the evidence.
     """
-    gram, p = moments.gram, len(prior_mean)
+    gram, p = moments.gram, len(moments.gram)
     rms = np.sqrt(np.diag(gram) / moments.weight)
     scale = np.where(rms > 0, rms, 1.0)
     # Weights are only meaningful relative to each other: divide by their mean.
@@ -153,8 +161,8 @@ def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = No
     rank = int((eigenvalues > smallest).sum())
     eigenvalues = np.clip(eigenvalues, 0.0, None)
 
-    projected = vectors.T @ ((moments.moment - gram @ prior_mean) * unit / scale)
-    square = unit * (moments.label_square - 2 * prior_mean @ moments.moment + prior_mean @ gram @ prior_mean)
+    projected = vectors.T @ (moments.moment * unit / scale)
+    square = unit * moments.label_square
 
     def misfit(kappa: float) -> float:
         return max(square - float(np.sum(projected**2 / (eigenvalues + kappa))), np.finfo(float).tiny)
@@ -177,7 +185,7 @@ def fit_ridge(moments: Moments, prior_mean: np.ndarray, ratio: float | None = No
     gamma = float(np.sum(eigenvalues / shifted))
     residual = max(misfit(ratio) - ratio * float(solution @ solution), 0.0)
     return Ridge(
-        theta=prior_mean + (vectors @ solution) / scale,
+        theta=moments.prior_mean + (vectors @ solution) / scale,
         whitener=(vectors / np.sqrt(shifted)) / scale[:, None],
         scale=scale,
         ratio=ratio,
@@ -209,7 +217,7 @@ def corrections(ridge: Ridge, x: np.ndarray, y: np.ndarray, smallest_leverage: f
     x, y
         Rows (n, P) and labels (n,).
     smallest_leverage
-        Rows at or below it cannot be matched and have no correction.
+        Rows at or below it have no correction.
 
     Returns
     -------
@@ -235,7 +243,7 @@ class Hypercube:
     modes : ndarray, shape (P, K)
         Axes in raw parameters, a unit step in the coordinates they were found in.
     low, high : ndarray, shape (K,)
-        Extent along each axis; holds every POPS correction.
+        Extent along each axis; holds every correction that was made.
     n_corrections : int
         Rows with a correction.
     n_skipped : int

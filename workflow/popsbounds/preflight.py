@@ -10,7 +10,7 @@ from popsbounds.config import Config
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
 from popsbounds.properties import make_property
-from popsbounds.reference import read_reference_table
+from popsbounds.reference import check_reference_table
 
 __all__ = ["check_inputs"]
 
@@ -34,7 +34,9 @@ def check_inputs(config: Config) -> None:
         checks["reference.calculator"] = lambda: make_calculator(calculator, config.elements)
     if reference.table is not None:
         table = reference.table
-        checks["reference.table"] = lambda: read_reference_table(table, "")
+        checks["reference.table"] = lambda: check_reference_table(
+            table, {name: make_property(config, name) for name in config.properties.names()}
+        )
     for name in config.properties.names():
         checks[f"properties.{name}"] = partial(_structures, config, name)
 

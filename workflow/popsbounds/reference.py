@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase.calculators.calculator import Calculator
 
+from popsbounds.config import Relax
 from popsbounds.errors import InputError
-from popsbounds.propagate import DTYPES, cold_starts, compute_values, concatenate, value_table
+from popsbounds.propagate import DTYPES, cold_starts, concatenate, value_table
 from popsbounds.properties import Property, Value
+from popsbounds.relax import Start, other_basin
 
-__all__ = ["read_reference_table", "reference_values"]
+__all__ = ["check_reference_table", "mark_other_basins", "read_reference_table", "reference_values"]
 
 _KEY = ["property", "structure", "quantity"]
 
 
-def reference_values(name: str, prop: Property, calculator: Calculator | None, table: Path | None) -> pd.DataFrame:
+def reference_values(
+    name: str, prop: Property, calculator: Calculator | None, table: Path | None
+) -> tuple[pd.DataFrame, dict[str, Start]]:
     """Reference values of a property; where both sources have a value, the table's counts.
 
     Parameters
@@ -30,13 +35,54 @@ def reference_values(name: str, prop: Property, calculator: Calculator | None, t
         The reference method; None computes nothing.
     table
         CSV file of values; None reads nothing.
+
+    Returns
+    -------
+    values : DataFrame
+        Lines of `properties.parquet`.
+    structures : dict
+        What the computed values belong to.
     """
-    parts = []
+    parts, structures = [], {}
     if table is not None:
         parts.append(read_reference_table(table, name))
     if calculator is not None:
-        parts.append(value_table(name, compute_values(prop, calculator, cold_starts(prop)), "reference"))
-    return concatenate(parts).drop_duplicates(_KEY, ignore_index=True)
+        relaxed = prop.relax(calculator, cold_starts(prop))
+        parts.append(value_table(name, prop.values(calculator, relaxed), "reference"))
+        structures = {key: Start(outcome.atoms) for key, outcome in relaxed.items() if outcome.ok}
+    return concatenate(parts).drop_duplicates(_KEY, ignore_index=True), structures
+
+
+def mark_other_basins(
+    values: pd.DataFrame, structures: Mapping[str, Start], mle: Mapping[str, Start], settings: Relax
+) -> pd.DataFrame:
+    """Mark computed reference values of structures that the MLE does not hold.
+
+    A prototype of low symmetry can relax to one structure under the reference
+    and to another under the MLE; a difference of their values is then no error
+    of the potential's, and is not counted as one.
+
+    Parameters
+    ----------
+    values
+        Reference values of a property.
+    structures
+        The reference's structures.
+    mle
+        The MLE's.
+    settings
+        What counts as one basin.
+    """
+    marked = values.copy()
+    for name, start in structures.items():
+        if name in mle and mle[name].hessian is not None:
+            elsewhere = other_basin(mle[name].atoms, start.atoms, settings)
+            # A value from a table has its citation as reason, and no structure.
+            lines = (marked["structure"] == name) & (marked["reason"] == "")
+            if elsewhere:
+                reason = f"{elsewhere} the MLE's structure"
+                marked.loc[lines, ["status", "reason"]] = ["different_basin", reason]
+    return marked
 
 
 def read_reference_table(path: Path, name: str) -> pd.DataFrame:
@@ -70,3 +116,30 @@ def read_reference_table(path: Path, name: str) -> pd.DataFrame:
         for line in table[table["property"] == name].itertuples()
     ]
     return value_table(name, values, "reference") if values else pd.DataFrame(columns=list(DTYPES)).astype(DTYPES)
+
+
+def check_reference_table(path: Path, properties: Mapping[str, Property]) -> None:
+    """Compare a table's keys with what a study computes.
+
+    Raises
+    ------
+    InputError
+        A structure, quantity or unit is not one of the study's properties, or a
+        value is given twice. Properties that the study leaves out are passed over.
+    """
+    problems = []
+    for name, prop in properties.items():
+        table = read_reference_table(path, name)
+        structures = list(prop.structures())
+        for line in table.itertuples():
+            where = f"{name}, {line.structure}, {line.quantity}"
+            if line.structure not in structures:
+                problems.append(f"{where}: no such structure; the study has {', '.join(structures)}")
+            elif line.quantity not in prop.units:
+                problems.append(f"{where}: no such quantity; the property has {', '.join(prop.units)}")
+            elif line.unit != prop.units[line.quantity]:
+                problems.append(f"{where}: unit is '{line.unit}', give it in '{prop.units[line.quantity]}'")
+        repeated = table.duplicated(_KEY)
+        problems += [f"{name}, {line.structure}, {line.quantity}: given twice" for line in table[repeated].itertuples()]
+    if problems:
+        raise InputError(str(path), problems)

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import spglib
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.calculators.calculator import Calculator
 from ase.filters import UnitCellFilter
 from ase.optimize import BFGS
 
 from popsbounds.config import Relax
+from popsbounds.errors import InputError
 from popsbounds.structures import nearest_neighbour_distance
 
-__all__ = ["Relaxed", "Start", "hessian", "relax", "scaled", "strain", "symmetric_basis"]
+__all__ = ["Relaxed", "Start", "hessian", "other_basin", "relax", "scaled", "strain", "symmetric_basis"]
 
 # Softest curvature (eV/Å²) trusted in a Hessian: translations and rotations have none.
 _SOFTEST = 0.05
@@ -148,13 +149,20 @@ def relax(start: Start, calculator: Calculator, settings: Relax, cell: bool) -> 
         if not converged:
             raise _Stop("not_converged", f"{settings.max_steps} steps did not reach the force tolerance")
         if start.hessian is not None:
-            _check_basin(start.atoms, atoms, settings)
+            elsewhere = other_basin(start.atoms, atoms, settings)
+            if elsewhere:
+                raise _Stop("different_basin", f"{elsewhere} the MLE's structure")
         status, reason = "ok", ""
-        stress = atoms.get_stress(voigt=False)
+        # Not every calculator has stresses, and not every relaxation needs one.
+        has_stress = "stress" in calculator.implemented_properties
+        stress = atoms.get_stress(voigt=False) if has_stress else np.full((3, 3), np.nan)
     except _Stop as stop:
         energy, stress, status, reason = np.nan, np.full((3, 3), np.nan), stop.status, stop.reason
-    except (CalculationFailed, np.linalg.LinAlgError) as error:
-        energy, stress, status, reason = np.nan, np.full((3, 3), np.nan), "failed", str(error)
+    except InputError:
+        raise
+    except Exception as error:  # calculators raise what they like
+        energy, stress = np.nan, np.full((3, 3), np.nan)
+        status, reason = "failed", f"{type(error).__name__}: {error}"
     atoms.calc = None
     return Relaxed(atoms, float(energy), status, reason, evaluations, stress, start.hessian)
 
@@ -179,15 +187,24 @@ def strain(relaxed: Relaxed, deformation: np.ndarray, calculator: Calculator, se
     return relax(Start(atoms, ions), calculator, settings, cell=False)
 
 
-def _check_basin(before: Atoms, after: Atoms, settings: Relax) -> None:
+def other_basin(before: Atoms, after: Atoms, settings: Relax) -> str:
+    """How far a structure, atom by atom the same as another, has left it.
+
+    Returns
+    -------
+    str
+        Empty where both lie in one basin; else what tells them apart, to be
+        followed by a name for `before`.
+    """
     deformation = np.linalg.solve(before.cell[:], after.cell[:])
     strain = np.abs(np.linalg.eigvalsh(0.5 * (deformation @ deformation.T - np.eye(3)))).max()
     if strain > settings.basin_strain:
-        raise _Stop("different_basin", f"strained by {strain:.2f} from the MLE's structure")
+        return f"strained by {strain:.2f} from"
     moved = after.get_positions() - before.get_positions() @ deformation
     moved = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max() / nearest_neighbour_distance(before)
     if moved > settings.basin_displacement:
-        raise _Stop("different_basin", f"an atom moved {moved:.2f} neighbour distances from the MLE's structure")
+        return f"an atom moved {moved:.2f} neighbour distances from"
+    return ""
 
 
 def symmetric_basis(atoms: Atoms, cell: bool) -> np.ndarray:

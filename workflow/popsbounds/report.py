@@ -73,7 +73,11 @@ def summary(study: str | Path) -> str:
         name: pd.read_parquet(study / "tables" / f"{name}.parquet")
         for name in ("calibration", "std_ratio", "properties", "bounds")
     }
-    lines = [f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}).", ""]
+    lines = [
+        f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
+        f"{fit['rows_without_leverage']:,} rows below the leverage floor.",
+        "",
+    ]
 
     names = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
     rows = [["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]]
@@ -84,7 +88,8 @@ def summary(study: str | Path) -> str:
         )
     lines += [_markdown(rows), ""]
 
-    rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper"]]
+    fewest = tables["bounds"].groupby(["property", "quantity"])["n_ok"].min()
+    rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]]
     for line in tables["std_ratio"].itertuples():
         if line.n_structures:
             rows.append(
@@ -96,6 +101,7 @@ def summary(study: str | Path) -> str:
                     _number(line.paper_mean_error_over_std),
                     _number(line.mean_error_over_range),
                     _number(line.paper_mean_error_over_range),
+                    str(fewest[line.property, line.quantity]),
                 ]
             )
     if len(rows) > 1:
@@ -108,6 +114,9 @@ def summary(study: str | Path) -> str:
     accounted = np.unique(tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"])
     lines.append(f"Members ok in every quantity: {', '.join(counts)}.")
     lines.append(f"Members accounted for in every row of bounds: {', '.join(map(str, accounted))}.")
+    references = tables["properties"].query("source == 'reference' and status != 'ok'")
+    for (name, structure), group in references.groupby(["property", "structure"], sort=False):
+        lines.append(f"No reference for {name}, {structure}: {group['reason'].iloc[0]}.")
     return "\n".join(lines)
 
 

@@ -74,7 +74,7 @@ def _checked(properties: pd.DataFrame) -> pd.DataFrame:
     return properties
 
 
-def bounds(properties: pd.DataFrame) -> pd.DataFrame:
+def bounds(properties: pd.DataFrame, n_members: int | None = None) -> pd.DataFrame:
     """Spread of the members beside the MLE and the reference.
 
     Parameters
@@ -82,6 +82,8 @@ def bounds(properties: pd.DataFrame) -> pd.DataFrame:
     properties
         Tidy table, one number a row (contract's `properties`). A curve's
         coordinates must be the same numbers for every source.
+    n_members
+        Members there must be in every row; None takes what there is.
 
     Returns
     -------
@@ -100,6 +102,9 @@ def bounds(properties: pd.DataFrame) -> pd.DataFrame:
     groups = members.assign(value=members["value"].where(ok)).groupby(key, dropna=False, sort=False)["value"]
     table = groups.agg(mean="mean", std="std", low="min", high="max", n_ok="count", n_all="size").reset_index()
     table["n_failed"] = table["n_all"] - table["n_ok"]
+    if n_members is not None and (table["n_all"] != n_members).any():
+        first = table.loc[table["n_all"] != n_members, [*key, "n_all"]].iloc[0].to_dict()
+        raise ValueError(f"bounds: members are missing; of {n_members} there should be: {first}")
     for source in ("reference", "mle"):
         # Neither depends on the method that carries the members.
         known = properties[ok & (properties["source"] == source)].drop_duplicates(DATUM)

@@ -3,7 +3,7 @@
 
 rule compute_baseline:
     input:
-        members=rules.draw_members.output[0],
+        posterior=rules.fit_posterior.output.posterior,
     output:
         starts=f"{OUT}/baseline/{{property}}.npz",
         values=f"{OUT}/baseline/{{property}}.parquet",
@@ -12,7 +12,7 @@ rule compute_baseline:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        runtime=60,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=lambda wildcards: property_settings(wildcards.property),
     message:

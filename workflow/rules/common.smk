@@ -8,8 +8,15 @@ CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
 def settings(*sections):
-    """Sections of the configuration as parameters: jobs rerun when these, or the library, change."""
+    """Sections of the configuration as parameters: jobs rerun when these, or the library's version, change."""
     return {"version": __version__} | STUDY.model_dump(mode="json", include={"elements", *sections})
+
+
+def source_files():
+    """Files of the data; a folder's JSON files one by one. Missing ones are left for the reader to report."""
+    paths = [source.path for source in STUDY.dataset.sources]
+    files = [sorted(path.rglob("*.json")) if path.is_dir() else [path] for path in paths if path.exists()]
+    return [file for some in files for file in some]
 
 
 def caption(name):
@@ -19,7 +26,7 @@ def caption(name):
 
 def property_settings(name):
     """The part of the configuration that the values of one property depend on."""
-    return settings("material", "descriptors") | {
+    return settings("material") | {
         "property": settings("properties")["properties"][name],
         "relax": settings("propagate")["propagate"]["relax"],
     }

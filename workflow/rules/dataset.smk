@@ -43,7 +43,7 @@ rule label_frames:
 rule build_dataset:
     input:
         checked=ancient(rules.record_config.output[0]),
-        sources=[source.path for source in STUDY.dataset.sources],
+        sources=source_files(),
         generated=GENERATED,
     output:
         table=f"{OUT}/dataset/frames.parquet",

@@ -13,8 +13,8 @@ rule fit_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         settings=settings("fit"),
     message:
@@ -36,8 +36,8 @@ rule predict_test:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=settings("fit", "ensemble"),
     message:

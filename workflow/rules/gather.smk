@@ -8,13 +8,17 @@ rule gather_properties:
     input:
         mle=expand(rules.compute_baseline.output.values, property=PROPERTIES),
         members=expand(rules.propagate_members.output[0], property=PROPERTIES, batch=BATCHES),
-        reference=expand(rules.compute_reference.output[0], property=PROPERTIES) if HAS_REFERENCE else [],
+        reference=expand(rules.compute_reference.output.values, property=PROPERTIES) if HAS_REFERENCE else [],
+        structures=expand(rules.compute_reference.output.structures, property=PROPERTIES) if HAS_REFERENCE else [],
+        starts=expand(rules.compute_baseline.output.starts, property=PROPERTIES),
     output:
         f"{OUT}/tables/properties.parquet",
     log:
         f"{OUT}/logs/gather_properties.log",
     conda:
         "../../envs/popsbounds.yaml"
+    params:
+        settings=settings("propagate"),
     message:
         "Gathering all values"
     script:
@@ -34,7 +38,7 @@ rule summarise_properties:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings=settings("properties"),
+        settings=settings("properties", "ensemble"),
     message:
         "Bounds, ratios, rank correlations and failures"
     script:

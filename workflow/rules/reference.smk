@@ -6,13 +6,14 @@ rule compute_reference:
         checked=ancient(rules.record_config.output[0]),
         table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
     output:
-        f"{OUT}/reference/{{property}}.parquet",
+        values=f"{OUT}/reference/{{property}}.parquet",
+        structures=f"{OUT}/reference/{{property}}.npz",
     log:
         f"{OUT}/logs/compute_reference/{{property}}.log",
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        runtime=240,
+        runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: property_settings(wildcards.property) | settings("reference"),
     message:

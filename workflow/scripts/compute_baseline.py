@@ -1,14 +1,13 @@
-import numpy as np
-
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.fit import read_box
 from popsbounds.job import start
 from popsbounds.propagate import baseline, value_table, write_baseline
 from popsbounds.properties import make_property
 
 config = start(snakemake)
 name = snakemake.wildcards.property
-with np.load(snakemake.input.members) as data:
-    calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), data["mle"])
+model = SnapModel(config.descriptors, config.elements)
+calculator = SnapCalculator(model, read_box(snakemake.input.posterior).theta)
 prop = make_property(config, name)
 relaxed, starts = baseline(prop, calculator, config.propagate.relax)
 write_baseline(snakemake.output.starts, starts)

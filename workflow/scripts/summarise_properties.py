@@ -6,7 +6,7 @@ from popsbounds.statistics import bounds, failures, paper_ratios, spearman, std_
 config = start(snakemake)
 properties = pd.read_parquet(snakemake.input.properties)
 zero = config.properties.formation.zero if config.properties.formation is not None else "bcc"
-table = bounds(properties)
+table = bounds(properties, config.ensemble.members)
 table.to_parquet(snakemake.output.bounds, index=False)
 std_ratio(table, zero, paper_ratios()).to_parquet(snakemake.output.std_ratio, index=False)
 spearman(properties).to_parquet(snakemake.output.spearman, index=False)

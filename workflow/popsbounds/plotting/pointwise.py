@@ -87,15 +87,13 @@ def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
 
 
 @styled
-def parity_and_errors(pointwise: pd.DataFrame, n_members: int | None = None) -> Figure:
+def parity_and_errors(pointwise: pd.DataFrame) -> Figure:
     """Parity with the members' bounds (top) and error against half-range (bottom), one column a kind.
 
     Parameters
     ----------
     pointwise
         The contract's table: kind, truth, mle, low, high (eV/atom, eV/Å).
-    n_members
-        Number of members, for the note.
     """
     kinds = [kind for kind in KINDS if (pointwise["kind"] == kind).any()]
     if not kinds:
@@ -114,6 +112,4 @@ def parity_and_errors(pointwise: pd.DataFrame, n_members: int | None = None) -> 
         Line2D([], [], color=COLOURS["range"], linewidth=2, label="members, lowest to highest"),
     ]  # fmt: skip
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.2, handletextpad=0.5)
-    if n_members is not None:
-        fig.supxlabel(f"{n_members} members", x=0.99, ha="right", fontsize=7, color=COLOURS["note"])
     return fig

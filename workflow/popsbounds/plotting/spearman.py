@@ -28,14 +28,16 @@ def rank_correlations(spearman: pd.DataFrame) -> Figure:
     Parameters
     ----------
     spearman
-        The contract's table. Relative volumes are left out: they rank as
-        volumes do.
+        The contract's table. Energies and relative volumes are left out: they
+        rank as formation energies and volumes do.
     """
     groups = [
         (key, rows) for key, rows in spearman.groupby(["property", "quantity"], sort=False) if key not in SAME_RANKS
     ]
     if not groups:
-        raise ValueError("spearman: no quantity with three structures or more")
+        fig = new_figure(3.6, 1.2)
+        fig.text(0.5, 0.5, "Nothing to rank: no quantity with three structures", ha="center", va="center")
+        return fig
     columns = min(COLUMNS, len(groups))
     n_rows = math.ceil(len(groups) / columns)
     fig = new_figure(max(3.6, FULL_WIDTH * columns / COLUMNS), 0.7 + 2.0 * n_rows)

@@ -51,6 +51,9 @@ class Property(Protocol):
     member (started from the MLE's structures and Hessians).
     """
 
+    units: Mapping[str, str]
+    """Unit of each quantity."""
+
     def structures(self) -> dict[str, Atoms]:
         """Unrelaxed structures by name; no energies involved."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms, units
@@ -18,6 +19,8 @@ __all__ = ["ElasticProperty"]
 
 class ElasticProperty(CrystalProperty[Elastic]):
     """C11, C12, C44, bulk modulus and Voigt-Reuss-Hill shear modulus (GPa)."""
+
+    units = MappingProxyType(dict.fromkeys(("C11", "C12", "C44", "bulk_modulus", "shear_modulus"), "GPa"))
 
     def structures(self) -> dict[str, Atoms]:
         return self.crystals(list(self.settings.structures))
@@ -37,8 +40,8 @@ class ElasticProperty(CrystalProperty[Elastic]):
             }
             needs = {name: here} | strained
             rows += [
-                value(name, quantity, "GPa", needs, partial(self._modulus, formula, *strained.values()))
-                for quantity, formula in _FORMULAS.items()
+                value(name, quantity, unit, needs, partial(self._modulus, _FORMULAS[quantity], *strained.values()))
+                for quantity, unit in self.units.items()
             ]
         return rows
 
@@ -46,7 +49,11 @@ class ElasticProperty(CrystalProperty[Elastic]):
         self, formula: Callable[[float, float, float], float], stretched: Relaxed, squeezed: Relaxed, *sheared: Relaxed
     ) -> float:
         along = self._slope(stretched, squeezed)
-        return formula(along[0, 0], 0.5 * (along[1, 1] + along[2, 2]), self._slope(*sheared)[1, 2])
+        c11, c12, c44 = along[0, 0], 0.5 * (along[1, 1] + along[2, 2]), self._slope(*sheared)[1, 2]
+        # Born's criteria; a crystal that fails them has no elastic constants to speak of.
+        if not (c11 > abs(c12) and c11 + 2 * c12 > 0 and c44 > 0):
+            raise ArithmeticError(f"mechanically unstable: C11 {c11:.0f}, C12 {c12:.0f}, C44 {c44:.0f} GPa")
+        return formula(c11, c12, c44)
 
     def _slope(self, plus: Relaxed, minus: Relaxed) -> np.ndarray:
         return (plus.stress - minus.stress) / (2 * self.settings.strain) / units.GPa
@@ -59,16 +66,7 @@ def hill_shear_modulus(c11: float, c12: float, c44: float) -> float:
     """Voigt-Reuss-Hill average shear modulus of a cubic crystal, in the unit of the constants.
 
     Source: Hill, Proc. Phys. Soc. A 65, 349 (1952).
-
-    Raises
-    ------
-    ArithmeticError
-        The crystal is mechanically unstable and has no Reuss average.
     """
-    if c11 <= c12 or c44 <= 0:
-        raise ArithmeticError(
-            f"mechanically unstable: C11 − C12 = {c11 - c12:.0f} GPa, C44 = {c44:.0f} GPa; no Reuss average"
-        )
     voigt = (c11 - c12 + 3 * c44) / 5
     reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
     return 0.5 * (voigt + reuss)

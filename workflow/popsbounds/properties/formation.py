@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms, units
@@ -24,6 +25,16 @@ class FormationProperty(CrystalProperty[Formation]):
     at each volume.
     """
 
+    units = MappingProxyType(
+        {
+            "energy": "eV/atom",
+            "formation_energy": "eV/atom",
+            "volume": "A3/atom",
+            "relative_volume": "1",
+            "bulk_modulus": "GPa",
+        }
+    )
+
     def structures(self) -> dict[str, Atoms]:
         return self.crystals(list(self.settings.structures))
 
@@ -35,13 +46,14 @@ class FormationProperty(CrystalProperty[Formation]):
             squeezed = self._scale(here, -1, calculator)
             stretched = self._scale(here, 1, calculator)
             needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
-            rows += [
-                value(name, "energy", "eV/atom", alone, partial(_energy, here)),
-                value(name, "formation_energy", "eV/atom", both, partial(_formation_energy, here, zero)),
-                value(name, "volume", "A3/atom", alone, partial(_volume, here)),
-                value(name, "relative_volume", "1", both, partial(_relative_volume, here, zero)),
-                value(name, "bulk_modulus", "GPa", needs, partial(_bulk_modulus, squeezed, stretched)),
-            ]
+            recipes = {
+                "energy": (alone, partial(_energy, here)),
+                "formation_energy": (both, partial(_formation_energy, here, zero)),
+                "volume": (alone, partial(_volume, here)),
+                "relative_volume": (both, partial(_relative_volume, here, zero)),
+                "bulk_modulus": (needs, partial(_bulk_modulus, squeezed, stretched)),
+            }
+            rows += [value(name, quantity, unit, *recipes[quantity]) for quantity, unit in self.units.items()]
         return rows
 
     def _scale(self, relaxed: Relaxed, sign: int, calculator: Calculator) -> Relaxed:

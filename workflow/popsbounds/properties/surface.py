@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms, units
@@ -20,6 +21,8 @@ __all__ = ["SurfaceProperty"]
 class SurfaceProperty(CrystalProperty[Surface]):
     """Surface energy γ = (E_slab − n E_bulk) / 2A of each facet (J/m²)."""
 
+    units = MappingProxyType({"surface_energy": "J/m2"})
+
     def structures(self) -> dict[str, Atoms]:
         s = self.settings
         return self.crystals([s.bulk]) | {
@@ -33,9 +36,14 @@ class SurfaceProperty(CrystalProperty[Surface]):
         bulk_start = starts[self.settings.bulk]
         bulk = relax(bulk_start, calculator, self.relaxation, cell=True)
         relaxed: dict[str, Relaxed] = {self.settings.bulk: bulk}
-        growth = (bulk.atoms.get_volume() / bulk_start.atoms.get_volume()) ** (1 / 3)
+        volume = bulk.atoms.get_volume() / len(bulk.atoms)
         for facet in self.settings.facets:
             if bulk.ok:
+                # A slab starts at its own bulk's volume: the MLE's or, where the MLE has
+                # no such slab (and no Hessian), the configured one.
+                warm = starts[facet].hessian is not None
+                own = bulk_start.atoms.get_volume() / len(bulk_start.atoms) if warm else self.volume
+                growth = (volume / own) ** (1 / 3)
                 start = Start(scaled(starts[facet].atoms, growth), starts[facet].hessian)
                 relaxed[facet] = relax(start, calculator, self.relaxation, cell=False)
             else:
@@ -47,7 +55,8 @@ class SurfaceProperty(CrystalProperty[Surface]):
         rows = []
         for facet in self.settings.facets:
             needs = {self.settings.bulk: bulk, facet: relaxed[facet]}
-            rows.append(value(facet, "surface_energy", "J/m2", needs, partial(_surface_energy, relaxed[facet], bulk)))
+            compute = partial(_surface_energy, relaxed[facet], bulk)
+            rows += [value(facet, quantity, unit, needs, compute) for quantity, unit in self.units.items()]
         return rows
 
 
