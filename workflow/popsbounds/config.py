@@ -160,7 +160,7 @@ class Generate(Section):
     def _possible(self) -> Generate:
         if self.batches > self.frames:
             raise ValueError(f"`batches` ({self.batches}) exceeds `frames` ({self.frames})")
-        if self.volume_range[0] >= self.volume_range[1]:
+        if self.volume_range[0] > self.volume_range[1]:
             raise ValueError(f"`volume_range` {list(self.volume_range)} is not in ascending order")
         return self
 

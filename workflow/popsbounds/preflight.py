@@ -1,7 +1,12 @@
-"""What can be found wrong with a study before any work starts."""
+"""What can be found wrong with a study before any work starts.
+
+``python -m popsbounds.preflight`` reads a configuration, as JSON, from its
+standard input; the workflow runs it first.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -52,3 +57,10 @@ def check_inputs(config: Config) -> None:
 
 def _structures(config: Config, name: str) -> object:
     return make_property(config, name).structures()
+
+
+if __name__ == "__main__":
+    try:
+        check_inputs(Config.model_validate_json(sys.stdin.read()))
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,4 +1,4 @@
-# What a study names is checked, before any work, and what it uses is recorded, defaults included.
+# What a study uses is recorded, defaults included.
 
 
 rule record_config:
@@ -11,6 +11,6 @@ rule record_config:
     params:
         config=STUDY.model_dump(mode="json"),
     message:
-        "Checking and recording the configuration"
+        "Recording the configuration"
     script:
         "../scripts/record_config.py"

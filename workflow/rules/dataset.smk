@@ -6,8 +6,6 @@ if STUDY.dataset.generate is not None:
 
 
 rule generate_frames:
-    input:
-        checked=ancient(rules.record_config.output[0]),
     output:
         f"{OUT}/generate/frames.extxyz",
     log:
@@ -42,7 +40,6 @@ rule label_frames:
 
 rule build_dataset:
     input:
-        checked=ancient(rules.record_config.output[0]),
         sources=source_files(),
         generated=GENERATED,
     output:

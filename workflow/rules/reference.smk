@@ -3,7 +3,6 @@
 
 rule compute_reference:
     input:
-        checked=ancient(rules.record_config.output[0]),
         table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
     output:
         values=f"{OUT}/reference/{{property}}.parquet",

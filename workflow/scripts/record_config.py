@@ -3,7 +3,6 @@ from pathlib import Path
 import yaml
 
 from popsbounds.job import start
-from popsbounds.preflight import check_inputs
 
-check_inputs(start(snakemake))
+start(snakemake)
 Path(snakemake.output[0]).write_text(yaml.safe_dump(snakemake.params.config, sort_keys=False))
