@@ -8,7 +8,9 @@ import pytest
 from ase.build import bulk
 
 from popsbounds.calculators import make_calculator
+from popsbounds.calibration import RIVALS, compare, resplit
 from popsbounds.config import (
+    Config,
     Fit,
     LammpsCalculator,
     Reference,
@@ -19,13 +21,30 @@ from popsbounds.config import (
     Weights,
 )
 from popsbounds.dataset import Frame, frame_table
-from popsbounds.descriptors.shards import open_shards, select_components, write_shard
+from popsbounds.descriptors.shards import Shard, open_shards, select_components, write_shard
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
-from popsbounds.fit import constant_prior, fit_posterior, predict, read_box, summarise, training_blocks, write_posterior
+from popsbounds.fit import (
+    Scaling,
+    coefficient_table,
+    coverage_caveats,
+    deviations,
+    load,
+    make_recipe,
+    predict,
+    prepare,
+    read_posterior,
+    save,
+    summarise,
+    training_blocks,
+    widening,
+    write_posterior,
+)
 from popsbounds.label import label_frames
+from popsbounds.pops import EnsembleRecipe, accumulate, fit_posterior, fit_ridge, second_pass
 from popsbounds.properties.surface import SurfaceProperty
 from popsbounds.reference import check_reference_table, read_reference_table
+from popsbounds.statistics import calibration, outside_bounds
 
 EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 WEIGHTS = Weights(energy_scale_eV=0.5, force_scale_eV_per_A=5.0)
@@ -69,6 +88,14 @@ def shards(tmp_path_factory):
     return open_shards([folder / "0.npy", folder / "1.npy"], [folder / "0.parquet", folder / "1.parquet"])
 
 
+def fitted(shards, settings):
+    scaling = prepare(shards, MODEL.constants, settings.energy_rows == "total")
+    blocks = training_blocks(shards, scaling)
+    ridge = fit_ridge(accumulate(blocks, scaling.prior_mean))
+    recipe = make_recipe(settings, 7, 0)
+    return ridge, second_pass(blocks, ridge, recipe), fit_posterior(blocks, ridge, recipe)
+
+
 def test_rows_of_a_shard(shards):
     rows = pd.concat([s.rows for s in shards], ignore_index=True)
     assert (rows["kind"] == "energy").sum() == 24
@@ -79,7 +106,8 @@ def test_rows_of_a_shard(shards):
 
 
 def test_weights_balance_energies_and_forces(shards):
-    _, y, w = (np.concatenate(parts) for parts in zip(*training_blocks(shards)(), strict=True))
+    blocks = training_blocks(shards, prepare(shards, MODEL.constants, total_energies=False))
+    _, y, w = (np.concatenate(parts) for parts in zip(*blocks(), strict=True))
     rows = pd.concat([s.rows for s in shards], ignore_index=True).query("split == 'train'")
     energy = (rows["kind"] == "energy").to_numpy()
     assert len(y) == len(rows)
@@ -95,8 +123,19 @@ def test_weights_balance_energies_and_forces(shards):
     np.testing.assert_allclose(y, rows["truth"] - rows["reference"])
 
 
+def test_total_energies_weigh_as_their_rows_would(shards):
+    """A row n times as long with an error n times as large is the per-atom row at n² the weight."""
+    weights = []
+    for total in (False, True):
+        blocks = training_blocks(shards, prepare(shards, MODEL.constants, total_energies=total))
+        weights.append(np.concatenate([w for _, _, w in blocks()]))
+    rows = pd.concat([s.rows for s in shards], ignore_index=True).query("split == 'train'")
+    expected = np.where(rows["kind"] == "energy", 16.0, 1.0)  # frames of 4 atoms
+    np.testing.assert_allclose(weights[1] / weights[0], expected)
+
+
 def test_constant_is_the_mean_energy(shards):
-    prior = constant_prior(shards, MODEL.constants, MODEL.n_parameters)
+    prior = prepare(shards, MODEL.constants, total_energies=False).prior_mean
     rows = pd.concat([s.rows for s in shards]).query("split == 'train' and kind == 'energy'")
     assert prior[0] == pytest.approx((rows["truth"] - rows["reference"]).mean())
     assert not prior[1:].any()
@@ -110,14 +149,14 @@ def test_fit_follows_a_shift_of_the_energy_zero(shards):
             type(s)(s.matrix, s.rows.assign(truth=s.rows["truth"] + shift * (s.rows["kind"] == "energy")))
             for s in shards
         ]
-        thetas.append(fit_posterior(moved, Fit(), MODEL.constants)[0].theta)
+        thetas.append(fitted(moved, Fit())[0].theta)
     difference = thetas[1] - thetas[0]
     assert difference[0] == pytest.approx(-4e5, abs=1e-4)
     np.testing.assert_allclose(thetas[1][1:], thetas[0][1:], rtol=1e-5, atol=1e-8)
 
 
 def test_predictions_and_summary(shards, tmp_path):
-    ridge, box = fit_posterior(shards, Fit(coordinates="whitened"), MODEL.constants)
+    ridge, corrections, _ = fitted(shards, Fit())
     members = ridge.theta + np.random.default_rng(0).normal(scale=1e-3, size=(7, MODEL.n_parameters))
     table = predict(shards, ridge.theta, members)
     test = [(s.matrix[(s.rows["split"] == "test").to_numpy()], s.rows.query("split == 'test'")) for s in shards]
@@ -130,18 +169,163 @@ def test_predictions_and_summary(shards, tmp_path):
     np.testing.assert_allclose(table["mean"], values.mean(axis=1))
     np.testing.assert_allclose(table["std"], values.std(axis=1, ddof=1), rtol=1e-6)
 
-    summary = summarise(shards, ridge, box, seed=5)
+    summary = summarise(shards, ridge, corrections, seed=5)
     energies = table[table["kind"] == "energy"]
     mae = (energies["mle"] - energies["truth"]).abs().mean()
     assert summary["errors"]["energy_test"]["MAE_eV_per_atom"] == pytest.approx(mae)
     assert summary["seed"] == 5
-    write_posterior(tmp_path / "posterior.npz", ridge, box, "whitened")
-    again = read_box(tmp_path / "posterior.npz")
-    for name, value in vars(box).items():
+
+
+@pytest.mark.parametrize("kind", ["hypercube", "gaussian", "ensemble"])
+def test_stages_of_the_fit_are_read_as_written(shards, tmp_path, kind):
+    ridge, corrections, posterior = fitted(shards, Fit(posterior=kind))
+    path = tmp_path / "stage.npz"
+    for stage in (prepare(shards, MODEL.constants, total_energies=True), ridge, corrections):
+        save(path, stage)
+        again = load(type(stage), path)
+        for name, value in vars(stage).items():
+            np.testing.assert_array_equal(getattr(again, name), value)
+    assert isinstance(load(Scaling, _saved(tmp_path, shards)).total_energies, bool)
+    write_posterior(path, ridge, posterior, corrections, "raw")
+    again = read_posterior(path)
+    assert type(again) is type(posterior)
+    for name, value in vars(posterior).items():
         np.testing.assert_array_equal(getattr(again, name), value)
-    with np.load(tmp_path / "posterior.npz") as data:
-        assert str(data["coordinates"]) == "whitened"
+    with np.load(path) as data:
+        weights = np.concatenate(
+            [w for _, _, w in training_blocks(shards, prepare(shards, MODEL.constants, total_energies=False))()]
+        )
         assert data["covariance_factor"].shape == (MODEL.n_parameters,) * 2
+        assert data["n_corrections"] + data["n_skipped"] == len(weights)
+
+
+def _saved(folder, shards):
+    path = folder / "scaling.npz"
+    save(path, prepare(shards, MODEL.constants, total_energies=True))
+    return path
+
+
+def test_widening_is_the_conformal_quantile():
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=4000)
+    table = pd.DataFrame({"kind": "force", "truth": error, "mle": 0.0, "low": -1.0, "high": 1.0})
+    factor = widening(table, 0.1)["force"]
+    assert factor == pytest.approx(1.645, abs=0.06)
+    assert np.mean(np.abs(error) > factor) <= 0.1
+    # Each side is measured by its own reach.
+    lopsided = table.assign(high=2.0)
+    assert widening(lopsided, 0.1)["force"] < factor
+    # 1 % cannot be promised on the word of 50 data.
+    assert widening(table.head(50), 0.01)["force"] == np.inf
+
+
+def test_coverage_is_judged_by_what_is_promised():
+    def caveats(outside, n_points, **settings):
+        table = pd.DataFrame({"kind": ["force"], "EV": [outside], "n_members": [500], "n_points": [n_points]})
+        return coverage_caveats(table, Fit(**settings))
+
+    assert caveats(0.004, 10000, posterior="hypercube") == []
+    assert caveats(0.02, 100, posterior="hypercube") == []
+    (caveat,) = caveats(0.02, 10000, posterior="hypercube")
+    assert "2 % of the held-out force data" in caveat
+    assert "500 members, where 0.4 % are promised" in caveat
+    assert caveats(0.02, 10000, violation=0.02) == []
+    assert len(caveats(0.03, 10000, violation=0.02)) == 1
+    assert caveats(0.1, 10000, conformal=0.1) == []
+
+
+def test_deviations_and_coverage_by_members(shards):
+    ridge, _, posterior = fitted(shards, Fit())
+    members = posterior.draw(40, "uniform", np.random.default_rng(0))
+    table = predict(shards, ridge.theta, members)
+    histogram, coverage = deviations(shards, ridge.theta, members, table)
+    for kind, rows in table.groupby("kind"):
+        bins = histogram[histogram["kind"] == kind]
+        assert bins["error"].sum() == pytest.approx(1)
+        assert bins["deviation"].sum() == pytest.approx(1)
+        centre = (bins["left"] + bins["right"]) / 2
+        error = (rows["truth"] - rows["mle"]).to_numpy()
+        width = bins["right"].iloc[0] - bins["left"].iloc[0]
+        assert np.average(centre, weights=bins["error"]) == pytest.approx(error.mean(), abs=width)
+        by_members = coverage[coverage["kind"] == kind]
+        last = by_members.iloc[-1]
+        assert last["n_members"] == 40
+        assert last["EV"] == pytest.approx(outside_bounds(rows).mean())
+        assert last["mean_width"] == pytest.approx((rows["high"] - rows["low"]).mean())
+        assert by_members["EV"].is_monotonic_decreasing
+        few = predict(shards, ridge.theta, members[: by_members["n_members"].iloc[0]])
+        assert by_members["EV"].iloc[0] == pytest.approx(outside_bounds(few[few["kind"] == kind]).mean())
+
+
+def test_coefficients_shown_are_those_that_matter(shards):
+    ridge, _, posterior = fitted(shards, Fit(posterior="ensemble"))
+    table = coefficient_table(ridge, posterior, 3)
+    largest = set(np.argsort(-np.abs(ridge.theta * ridge.scale))[:3])
+    assert set(table["coefficient"]) == largest
+    for number, rows in table.groupby("coefficient"):
+        np.testing.assert_array_equal(rows["deviation"], posterior.corrections[:, number])
+        assert (rows["mle"] == ridge.theta[number]).all()
+
+
+CONFIG = Config.model_validate(
+    {
+        "study": "rivals",
+        "elements": ["W"],
+        "dataset": {"sources": [{"path": "made.extxyz"}]},
+        "descriptors": {"twojmax": 4, "quadratic": False},
+        "ensemble": {"members": 30},
+        "material": {"element": "W"},
+        "properties": {"elastic": {}},
+    }
+)
+
+
+def test_rivals_are_judged_by_the_same_data(shards):
+    table = compare(resplit(shards, []), CONFIG, MODEL.constants, np.random.default_rng(0))
+    assert set(table["posterior"]) == {
+        *RIVALS, "Bayesian ridge", "bagging", "bagging, rescaled", "POPS ensemble, all rows",
+    }  # fmt: skip
+    assert (table.groupby(["posterior", "kind", "conformal"]).size() == 1).all()
+    assert np.isfinite(table["interval_score"]).all()
+    plain = table[~table["conformal"]].set_index(["kind", "posterior"])
+    for _, rows in plain.groupby("kind"):
+        assert rows["MAE"].nunique() == rows["n_points"].nunique() == 1
+    # Five bags agree with each other far better than with the truth; all pointwise optima together do not.
+    widths = plain["mean_width"].loc["force"]
+    assert widths["bagging"] < widths["hypercube, raw"]
+    # Rescaled, they are stretched about the fit by one factor.
+    ratio = (
+        plain.xs("bagging, rescaled", level="posterior")["mean_width"]
+        / plain.xs("bagging", level="posterior")["mean_width"]
+    )
+    assert ratio["energy"] == pytest.approx(ratio["force"])
+
+
+def test_all_rows_of_the_raw_ensemble_are_streamed_right(shards):
+    """Against the same ensemble with every correction in memory."""
+    split = resplit(shards, [])
+    table = compare(split, CONFIG, MODEL.constants, np.random.default_rng(0)).query("not conformal")
+    scaling = prepare(split, MODEL.constants, total_energies=True)
+    blocks = training_blocks(split, scaling)
+    ridge = fit_ridge(accumulate(blocks, scaling.prior_mean))
+    whole = fit_posterior(blocks, ridge, EnsembleRecipe(10**6))
+    expected = calibration(predict(split, ridge.theta, ridge.theta + whole.corrections), "", len(whole.corrections))
+    found = table[table["posterior"] == "POPS ensemble, all rows"]
+    for column in ("EV", "mean_width", "interval_score"):
+        by_kind = found.set_index("kind")[column]
+        for line in expected.itertuples():
+            assert by_kind[line.kind] == pytest.approx(getattr(line, column), rel=1e-6)
+
+
+def test_left_out_groups_are_the_test_data(shards):
+    renamed = [
+        Shard(s.matrix, s.rows.assign(group=np.where(s.rows["frame"] < 6, "rare", s.rows["group"]))) for s in shards
+    ]
+    rows = pd.concat([s.rows for s in resplit(renamed, ["rare"])])
+    assert (rows.loc[rows["frame"] < 6, "split"] == "test").all()
+    assert set(rows.loc[rows["frame"] >= 6, "split"]) == {"train", "calibration", "unused"}
+    plain = pd.concat([s.rows for s in resplit(renamed, [])])
+    assert set(plain["split"]) == {"train", "calibration", "test"}
 
 
 def test_component_selection_is_a_sorted_sample():

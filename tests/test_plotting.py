@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from popsbounds import statistics
 from popsbounds.config import ALL_FACETS, ALL_PHASES
-from popsbounds.plotting import elastic, phases, pointwise, spearman, surfaces
+from popsbounds.plotting import coefficients, elastic, phases, pointwise, posteriors, spearman, surfaces
 from popsbounds.plotting.style import COLOURS, save, structure_label
 
 ELASTIC = ["C11", "C12", "C44", "bulk_modulus", "shear_modulus"]
@@ -216,6 +216,57 @@ def test_pointwise_of_energies_alone_and_of_fixed_data(test_data: pd.DataFrame) 
     assert len(pointwise.parity_and_errors(energies).axes) == 2
     fixed = energies.assign(truth=0.0, mle=0.0, low=0.0, high=0.0)
     assert len(pointwise.parity_and_errors(fixed).axes) == 2
+
+
+def test_distributions_of_errors_and_deviations() -> None:
+    edges = np.linspace(-1, 1, 12)
+    shares = np.array([0, 0, 0.1, 0.2, 0.2, 0, 0.2, 0.2, 0.1, 0, 0])
+    table = pd.DataFrame(
+        {"kind": "force", "left": edges[:-1], "right": edges[1:], "error": shares, "deviation": shares[::-1]}
+    )
+    (axes,) = pointwise.error_distributions(table).axes
+    steps = {patch.get_label(): patch.get_data() for patch in axes.patches}
+    np.testing.assert_allclose(steps["truth − MLE"].values, shares)
+    np.testing.assert_allclose(steps["members − MLE"].edges, edges)
+    assert axes.get_xlabel() == "deviation of force component (eV/Å)"
+
+
+def test_coverage_beside_what_members_promise() -> None:
+    table = pd.DataFrame({"kind": ["energy"] * 3, "n_members": [5, 50, 500], "EV": [0.5, 0.1, 0.02]})
+    (axes,) = pointwise.coverage_by_members(table).axes
+    np.testing.assert_allclose(markers(axes, "energy"), [50, 10, 2])
+    np.testing.assert_allclose(markers(axes, "promised"), [100 / 3, 200 / 51, 200 / 501])
+
+
+def test_coefficients_and_their_correlations() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.standard_t(3, size=2000)
+    table = pd.DataFrame({"coefficient": np.repeat([7, 3], 2000), "deviation": np.concatenate([first, -(first**3)])})
+    left, right, _ = coefficients.coefficient_distributions(table).axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["Θ7", "Θ3", "Gaussian"]
+    assert [text.get_text() for text in right.texts] == ["1.00", "-1.00", "-1.00", "1.00"]
+
+
+def test_rivals_beside_the_hypercube() -> None:
+    table = pd.DataFrame(
+        [
+            (split, name, kind, conformal, violation, score)
+            for split in ("random", "surface")
+            for name, violation, score in (("hypercube, raw", 0.05, 0.2), ("Gaussian", 0.02, 0.1))
+            for kind in ("energy", "force")
+            for conformal in (False, True)
+        ],
+        columns=["split", "posterior", "kind", "conformal", "EV", "interval_score"],
+    )
+    figure = posteriors.rival_posteriors(table)
+    assert len(figure.axes) == 4
+    outside, score = figure.axes[:2]
+    assert [label.get_text() for label in outside.get_yticklabels()] == ["Gaussian", "hypercube, raw"]
+    for split in ("random", "surface"):
+        (line,) = [item for item in outside.lines if item.get_label() == split]
+        np.testing.assert_allclose(line.get_xdata(), [5, 2])
+        (line,) = [item for item in score.lines if item.get_label() == split]
+        np.testing.assert_allclose(line.get_xdata(), [1, 0.5])
 
 
 def test_files_are_the_same_each_time(

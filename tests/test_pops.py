@@ -1,13 +1,33 @@
-"""POPS against dense linear algebra, an independent ridge, and its own identities."""
+"""POPS against an independent dense implementation, rival libraries, and its own identities."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import kstest, norm
 from sklearn.linear_model import BayesianRidge
+from sklearn.utils.estimator_checks import check_estimator
 
-from popsbounds.pops import accumulate, corrections, draw_members, fit_hypercube, fit_ridge, leverages
+from popsbounds.pops import (
+    Corrections,
+    EnsembleRecipe,
+    Gaussian,
+    GaussianRecipe,
+    Hypercube,
+    HypercubeRecipe,
+    PopsEnsemble,
+    POPSRegression,
+    accumulate,
+    accumulate_corrections,
+    axes_of,
+    corrections,
+    factor_of,
+    fit_posterior,
+    fit_ridge,
+    second_pass,
+    whiten,
+)
 
 N, P = 400, 12
 
@@ -30,21 +50,52 @@ def fitted(x, y, w, **options):
     return fit_ridge(accumulate(in_blocks(x, y, w), np.zeros(x.shape[1])), **options)
 
 
-def dense(x, y, w, ratio):
-    """Θ* and A⁻¹ the plain way, weights of mean one."""
-    w = w / w.mean()
-    scale = np.sqrt((w[:, None] * x**2).mean(axis=0))
-    inverse = np.linalg.inv(x.T @ (w[:, None] * x) + ratio * np.diag(scale**2))
-    return inverse @ (x.T @ (w * y)), inverse
+def posterior(problem, recipe, size=64):
+    return fit_posterior(in_blocks(*problem, size), fitted(*problem), recipe)
 
 
-def test_parameters_and_leverages_equal_dense_algebra(problem):
+class Dense:
+    """POPS the plain way, everything in memory, raw parameters throughout."""
+
+    def __init__(self, x, y, w, rho):
+        w = w / w.sum()
+        self.scale = np.sqrt((w[:, None] * x**2).sum(axis=0))
+        a = x.T @ (w[:, None] * x) + rho * np.diag(self.scale**2)
+        self.inverse = np.linalg.inv(a)
+        self.root = np.linalg.cholesky(a).T
+        self.theta = np.linalg.solve(a, x.T @ (w * y))
+        self.leverage = np.einsum("ij,jk,ik->i", x, self.inverse, x)
+        self.residual = y - x @ self.theta
+        self.corrections = (self.residual / self.leverage)[:, None] * (x @ self.inverse)
+
+    def axes(self, coordinates):
+        """Modes in raw parameters (columns), and the corrections along them."""
+        to = {"raw": np.eye(P), "standardised": np.diag(self.scale), "whitened": self.root}[coordinates]
+        there = self.corrections @ to.T
+        vectors = np.linalg.svd(there, full_matrices=False)[2].T
+        return np.linalg.solve(to, vectors), there @ vectors
+
+
+def test_fit_equals_dense_algebra(problem):
     x, y, w = problem
     ridge = fitted(x, y, w)
-    theta, inverse = dense(x, y, w, ridge.ratio)
-    np.testing.assert_allclose(ridge.theta, theta, rtol=1e-8)
-    np.testing.assert_allclose(ridge.whitener @ ridge.whitener.T, inverse, rtol=1e-8, atol=1e-12 * inverse.max())
-    np.testing.assert_allclose(leverages(ridge, x)[1], np.einsum("ij,jk,ik->i", x, inverse, x), rtol=1e-8)
+    dense = Dense(x, y, w, ridge.regularisation)
+    np.testing.assert_allclose(ridge.theta, dense.theta, rtol=1e-8)
+    np.testing.assert_allclose(
+        ridge.factor @ ridge.factor.T, dense.inverse, rtol=1e-8, atol=1e-12 * dense.inverse.max()
+    )
+    np.testing.assert_array_equal(ridge.factor, np.triu(ridge.factor))
+    found = accumulate_corrections(in_blocks(x, y, w), ridge, leverage_floor=0.0)
+    np.testing.assert_allclose(found.leverage, dense.leverage, rtol=1e-7)
+    np.testing.assert_allclose(found.residual, dense.residual, atol=1e-9 * np.abs(y).max())
+    moment = ridge.factor @ found.second_moment @ ridge.factor.T
+    np.testing.assert_allclose(moment, dense.corrections.T @ dense.corrections, rtol=1e-6, atol=1e-9 * moment.max())
+
+
+def test_whitening_equals_a_full_product(problem):
+    x, y, w = problem
+    ridge = fitted(x, y, w)
+    np.testing.assert_allclose(whiten(x, ridge.factor), x @ ridge.factor, rtol=1e-12, atol=1e-12)
 
 
 def test_evidence_equals_sklearns(problem):
@@ -56,88 +107,118 @@ def test_evidence_equals_sklearns(problem):
     assert ridge.ratio == pytest.approx(rival.lambda_ / rival.alpha_, rel=1e-4)
     assert ridge.noise_precision == pytest.approx(rival.alpha_, rel=1e-4)
     np.testing.assert_allclose(ridge.theta * ridge.scale, rival.coef_, rtol=1e-5, atol=1e-8)
+    covariance = ridge.epistemic_factor @ ridge.epistemic_factor.T * np.outer(ridge.scale, ridge.scale)
+    np.testing.assert_allclose(covariance, rival.sigma_, rtol=1e-3, atol=1e-6 * rival.sigma_.max())
 
 
 def test_pops_match_their_own_row_and_nothing_matches_it_at_less_loss(problem):
     x, y, w = problem
     ridge = fitted(x, y, w)
-    delta, kept = corrections(ridge, x, y, 0.0)
+    delta, kept = corrections(ridge, x, y, w)
     assert kept.all()
-    thetas = ridge.theta + delta @ ridge.whitener.T
+    thetas = ridge.theta + delta @ ridge.factor.T
     np.testing.assert_allclose(np.einsum("ij,ij->i", x, thetas), y, rtol=0, atol=1e-10 * np.abs(y).max())
 
     # An independent constrained minimisation finds the same parameters.
-    _, inverse = dense(x, y, w, ridge.ratio)
-    root = np.linalg.cholesky(np.linalg.inv(inverse)).T
+    dense = Dense(x, y, w, ridge.regularisation)
     row = 17
     found = minimize(
         lambda u: u @ u,
         np.zeros(P),
         jac=lambda u: 2 * u,
-        constraints={"type": "eq", "fun": lambda u: x[row] @ (ridge.theta + np.linalg.solve(root, u)) - y[row]},
+        constraints={
+            "type": "eq",
+            "fun": lambda u: x[row] @ (ridge.theta + np.linalg.solve(dense.root, u)) - y[row],
+        },
         tol=1e-14,
     )
     np.testing.assert_allclose(found.x @ found.x, np.sum(delta[row] ** 2), rtol=1e-6, err_msg="loss above the minimum")
 
 
+def test_leave_one_out_residuals_are_those_of_fits_without_the_row(problem):
+    x, y, w = problem
+    ridge = fitted(x, y, w, regularisation=1e-13)
+    found = accumulate_corrections(in_blocks(x, y, w), ridge, leave_one_out=True)
+    for row in (0, 123, 399):
+        rest = np.arange(N) != row
+        without = fitted(x[rest], y[rest], w[rest], regularisation=1e-13)
+        assert found.residual[row] == pytest.approx(y[row] - x[row] @ without.theta, rel=1e-6)
+
+
+def test_sums_over_shards_add(problem):
+    x, y, w = problem
+    halves = [tuple(a[part] for a in problem) for part in (slice(0, 130), slice(130, N))]
+    moments = [accumulate(in_blocks(*half), np.zeros(P)) for half in halves]
+    ridge, other = fit_ridge(moments[0] + moments[1]), fitted(x, y, w)
+    np.testing.assert_allclose(ridge.theta, other.theta, rtol=1e-7)
+    for recipe in (HypercubeRecipe(), GaussianRecipe(), EnsembleRecipe(50, seed=3)):
+        parts = [second_pass(in_blocks(*half), ridge, recipe) for half in halves]
+        found = parts[0] + parts[1]
+        assert isinstance(found, Corrections)
+        assert len(found.leverage) == N
+        prepared = recipe.prepare(ridge, found)
+        measured = [
+            recipe.measure(in_blocks(*half), first, part, prepared)
+            for half, first, part in zip(halves, (0, 130), parts, strict=True)
+        ]
+        spread = recipe.finish(ridge, prepared, measured)
+        whole = fit_posterior(in_blocks(x, y, w), ridge, recipe)
+        np.testing.assert_allclose(spread.moments(x[:9])[1], whole.moments(x[:9])[1], rtol=1e-9)
+    with pytest.raises(ValueError, match="prior means"):
+        moments[0] + accumulate(in_blocks(x, y, w), np.ones(P))
+
+
 def test_scale_of_weights_does_not_matter(problem):
     x, y, w = problem
     one, other = fitted(x, y, w), fitted(x, y, 1e4 * w)
-    assert one.ratio == pytest.approx(other.ratio, rel=1e-6)
+    assert one.regularisation == pytest.approx(other.regularisation, rel=1e-6)
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-6)
+    for recipe in (HypercubeRecipe(), GaussianRecipe()):
+        spreads = [posterior((x, y, c * w), recipe).moments(x[:20])[1] for c in (1, 1e4)]
+        np.testing.assert_allclose(*spreads, rtol=1e-6)
 
 
-def test_weight_two_is_two_rows_for_fixed_regularisation(problem):
+def test_weight_two_is_two_rows(problem):
     x, y, w = problem
     doubled = w.copy()
     doubled[:50] *= 2
-    repeated = [np.concatenate([a, a[:50]]) for a in (x, y, w)]
-    # The ratio is defined for weights of mean one: rescale it to the same absolute prior.
-    ratio = 1e-3
-    one = fitted(x, y, doubled, ratio=ratio)
-    per_weight = one.ratio * doubled.sum() / N * (one.scale**2)
-    other_scale = np.sqrt((repeated[2][:, None] * repeated[0] ** 2).sum(axis=0) / repeated[2].sum())
-    per_row = repeated[2].sum() / len(repeated[1]) * other_scale**2
-    other = fitted(*repeated, ratio=float(np.mean(per_weight / per_row)))
+    repeated = tuple(np.concatenate([a, a[:50]]) for a in (x, y, w))
+    one, other = fitted(x, y, doubled, regularisation=1e-6), fitted(*repeated, regularisation=1e-6)
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-9)
+    # So do a Gaussian posterior's moments, before rows are counted for its width.
+    moments = [
+        factor_of(ridge, second_pass(in_blocks(*rows), ridge, GaussianRecipe(weight_power=1.0)), 1.0)
+        for ridge, rows in ((one, (x, y, doubled)), (other, repeated))
+    ]
+    shapes = [np.linalg.norm(x[:20] @ factor, axis=1) for factor in moments]
+    np.testing.assert_allclose(shapes[0] / shapes[0][0], shapes[1] / shapes[1][0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("coordinates", ["raw", "standardised", "whitened"])
-def test_box_holds_every_correction_and_touches_its_faces(problem, coordinates):
+def test_box_equals_dense_algebra_and_holds_every_correction(problem, coordinates):
     x, y, w = problem
     ridge = fitted(x, y, w)
-    box = fit_hypercube(in_blocks(x, y, w), ridge, coordinates)
-    delta, _ = corrections(ridge, x, y, 0.0)
-    raw = delta @ ridge.whitener.T
-    along = np.linalg.lstsq(box.modes, raw.T, rcond=None)[0].T
-    np.testing.assert_allclose(along.min(axis=0), box.low, rtol=1e-6, atol=1e-9 * np.abs(box.low).max())
-    np.testing.assert_allclose(along.max(axis=0), box.high, rtol=1e-6, atol=1e-9 * np.abs(box.high).max())
-    assert box.n_corrections == N
-
-    # Axes: principal directions of the corrections in the coordinates asked for.
-    to_raw = {"raw": np.eye(P), "standardised": np.diag(1 / ridge.scale), "whitened": ridge.whitener}[coordinates]
-    there = np.linalg.solve(to_raw, box.modes)
-    np.testing.assert_allclose(there.T @ there, np.eye(P), atol=1e-7)
-    moment = np.linalg.solve(to_raw, raw.T) @ np.linalg.solve(to_raw, raw.T).T
-    principal = there.T @ moment @ there
-    np.testing.assert_allclose(principal, np.diag(np.diag(principal)), atol=1e-7 * principal.max())
+    box = fit_posterior(in_blocks(x, y, w), ridge, HypercubeRecipe(coordinates, leverage_floor=0.0))
+    modes, along = Dense(x, y, w, ridge.regularisation).axes(coordinates)
+    signs = np.sign(np.sum(modes * box.modes, axis=0))
+    largest = np.abs(modes).max(axis=0)
+    np.testing.assert_allclose(box.modes / largest, modes * signs / largest, atol=1e-6)
+    extremes = np.sort([signs * along.min(axis=0), signs * along.max(axis=0)], axis=0)
+    np.testing.assert_allclose(box.low, extremes[0], rtol=1e-6)
+    np.testing.assert_allclose(box.high, extremes[1], rtol=1e-6)
 
 
 def test_whitened_box_does_not_depend_on_feature_scale(problem):
     x, y, w = problem
-    factors = np.logspace(3, -2, P)
     predictions = []
-    for rows in (x, x * factors):
-        ridge = fitted(rows, y, w)
-        box = fit_hypercube(in_blocks(rows, y, w), ridge, "whitened")
+    for rows in (x, x * np.logspace(3, -2, P)):
+        box = posterior((rows, y, w), HypercubeRecipe("whitened"))
         predictions.append(np.sort(np.abs(rows[:5] @ box.modes) @ (box.high - box.low)))
     np.testing.assert_allclose(*predictions, rtol=1e-6)
 
 
 def test_block_size_does_not_matter(problem):
-    x, y, w = problem
-    ridge = fitted(x, y, w)
-    boxes = [fit_hypercube(in_blocks(x, y, w, size), ridge) for size in (1, 37, N)]
+    boxes = [posterior(problem, HypercubeRecipe(), size) for size in (1, 37, N)]
     for box in boxes[1:]:
         np.testing.assert_allclose(box.high, boxes[0].high, rtol=1e-7)
 
@@ -146,27 +227,102 @@ def test_rows_below_the_leverage_floor_have_no_correction(problem):
     x, y, w = problem
     x[::10] *= 1e-3  # leverages go with the square
     ridge = fitted(x, y, w)
-    relative = leverages(ridge, x)[1] / (ridge.effective_dimension / N)
     for floor in (0.0, 1e-9, 3e-6, 1e-3):
-        box = fit_hypercube(in_blocks(x, y, w), ridge, leverage_floor=floor)
-        assert box.n_skipped == (relative <= floor).sum()
-    assert box.n_skipped >= N // 10
-    assert (relative > 1e-9).all()
+        found = accumulate_corrections(in_blocks(x, y, w), ridge, floor)
+        relative = found.leverage / ridge.effective_dimension
+        np.testing.assert_array_equal(found.kept, relative > floor)
+        assert not found.stretch[~found.kept].any()
+    assert (~found.kept).sum() >= N // 10
+    with pytest.raises(ValueError, match="enough leverage"):
+        fit_posterior(in_blocks(0 * x, y, w), ridge, HypercubeRecipe())
+
+
+def test_gaussian_is_as_wide_as_the_residuals_ask(problem):
+    x, y, w = problem
+    residual = np.abs(y - x @ fitted(x, y, w).theta)
+    for power, exponent in ((2.0, 1.0), (1.5, 1.0), (2.0, 0.5), (2.0, 0.0)):
+        outside = residual > 3 * posterior(problem, GaussianRecipe(power, exponent, violation=0.1)).moments(x)[1]
+        assert outside.mean() == pytest.approx(0.1, abs=0.01)
+        spread = posterior(problem, GaussianRecipe(power, exponent, violation=None)).moments(x)[1]
+        assert np.mean((residual / spread) ** 2) == pytest.approx(1)
+
+
+def test_gaussian_family_joins_the_metric_of_the_fit_and_the_moment_of_the_corrections(problem):
+    x, y, w = problem
+    ridge = fitted(x, y, w)
+    dense = Dense(x, y, w, ridge.regularisation)
+    found = accumulate_corrections(in_blocks(x, y, w), ridge, leverage_floor=0.0)
+    ends = {0.0: dense.inverse, 1.0: dense.corrections.T @ dense.corrections / N}
+    for exponent, covariance in ends.items():
+        factor = factor_of(ridge, found, exponent)
+        np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-5, atol=1e-8 * covariance.max())
+    # The geometric mean G of A⁻¹ and M solves G A G = M.
+    factor = factor_of(ridge, found, 0.5)
+    mean = factor @ factor.T
+    np.testing.assert_allclose(
+        mean @ dense.root.T @ dense.root @ mean, ends[1.0], rtol=1e-5, atol=1e-8 * ends[1.0].max()
+    )
+
+
+POSTERIORS = [HypercubeRecipe(), GaussianRecipe(), EnsembleRecipe(N)]
+
+
+@pytest.mark.parametrize("recipe", POSTERIORS, ids=lambda r: type(r).__name__)
+def test_closed_form_moments_and_bounds_are_those_of_many_members(problem, recipe):
+    x, _, _ = problem
+    found = posterior(problem, recipe)
+    n = N if isinstance(found, PopsEnsemble) else 40000
+    values = x[:15] @ found.draw(n, "uniform", np.random.default_rng(1)).T
+    mean, std = found.moments(x[:15])
+    low, high = found.bounds(x[:15])
+    np.testing.assert_allclose(values.mean(axis=1), mean, atol=0.03 * std.max())
+    np.testing.assert_allclose(values.std(axis=1), std, rtol=0.03)
+    assert (values >= low[:, None] - 1e-9).all()
+    assert (values <= high[:, None] + 1e-9).all()
+    if isinstance(found, Hypercube):
+        # Reached in a corner.
+        corner = np.where(x[0] @ found.modes > 0, found.high, found.low)
+        assert x[0] @ (found.theta + found.modes @ corner) == pytest.approx(high[0])
+    if isinstance(found, PopsEnsemble):
+        np.testing.assert_allclose(values.max(axis=1), high)
+    stretched = found.scaled(2.0).moments(x[:15])
+    np.testing.assert_allclose(stretched[1], 2 * std)
+    np.testing.assert_allclose(stretched[0] - x[:15] @ found.theta, 2 * (mean - x[:15] @ found.theta))
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "sobol", "latin_hypercube"])
-def test_members_lie_in_the_box_and_fill_it(problem, sampling):
-    x, y, w = problem
-    ridge = fitted(x, y, w)
-    box = fit_hypercube(in_blocks(x, y, w), ridge)
-    members = draw_members(box, 600, sampling, np.random.default_rng(3))
-    assert members.shape == (600, P)
-    unit = (np.linalg.lstsq(box.modes, (members - box.theta).T, rcond=None)[0].T - box.low) / (box.high - box.low)
-    assert unit.min() > -1e-6
-    assert unit.max() < 1 + 1e-6
-    np.testing.assert_allclose(unit.mean(axis=0), 0.5, atol=0.06)
-    np.testing.assert_allclose(unit.std(axis=0), 12**-0.5, atol=0.03)
-    np.testing.assert_array_equal(members, draw_members(box, 600, sampling, np.random.default_rng(3)))
+def test_members_fill_their_distribution(problem, sampling):
+    box, normal = posterior(problem, HypercubeRecipe()), posterior(problem, GaussianRecipe())
+    for found, to_unit in ((box, None), (normal, norm.cdf)):
+        members = found.draw(600, sampling, np.random.default_rng(3))
+        assert members.shape == (600, P)
+        np.testing.assert_array_equal(members, found.draw(600, sampling, np.random.default_rng(3)))
+        basis = box.modes if to_unit is None else normal.factor
+        along = np.linalg.lstsq(basis, (members - found.theta).T, rcond=None)[0].T
+        unit = (along - box.low) / (box.high - box.low) if to_unit is None else to_unit(along)
+        assert unit.min() > -1e-6
+        assert unit.max() < 1 + 1e-6
+        assert all(kstest(column, "uniform").pvalue > 1e-4 for column in unit.T)
+    with pytest.raises(ValueError, match="unknown sampling 'grid'"):
+        box.draw(5, "grid", np.random.default_rng(0))
+
+
+def test_raw_ensemble_draws_the_pointwise_optima(problem):
+    x, y, _ = problem
+    ensemble = posterior(problem, EnsembleRecipe(30, seed=1))
+    members = ensemble.draw(30, "uniform", np.random.default_rng(0))
+    matched = np.abs(x @ members.T - y[:, None]) < 1e-8 * np.abs(y).max()
+    assert matched.any(axis=0).all()
+    for sampling, number, message in (("sobol", 5, "use 'uniform'"), ("uniform", 31, "31 members asked for, 30")):
+        with pytest.raises(ValueError, match=message):
+            ensemble.draw(number, sampling, np.random.default_rng(0))
+
+
+def test_unknown_coordinates(problem):
+    ridge = fitted(*problem)
+    found = accumulate_corrections(in_blocks(*problem), ridge)
+    with pytest.raises(ValueError, match="unknown coordinates 'polar'; known: raw, standardised, whitened"):
+        axes_of(ridge, found, "polar")
 
 
 def test_bad_rows_are_refused(problem):
@@ -175,4 +331,62 @@ def test_bad_rows_are_refused(problem):
     with pytest.raises(ValueError, match="not finite"):
         accumulate(in_blocks(x, y, w), np.zeros(P))
     with pytest.raises(ValueError, match="no rows"):
-        accumulate(lambda: iter(()), np.zeros(P))
+        fit_ridge(accumulate(lambda: iter(()), np.zeros(P)))
+
+
+def test_caveats(problem):
+    x, y, w = problem
+    assert fitted(x, y, w).caveats() == []
+    (dependent,) = fitted(np.column_stack([x, x[:, 0] + x[:, 1]]), y, w).caveats()
+    assert "rank 12" in dependent
+    (few,) = fitted(x[:60], y[:60], w[:60]).caveats()
+    assert "N/P = 5.0" in few
+    (exact,) = fitted(x, x @ np.arange(P), w).caveats()
+    assert "not misspecified" in exact
+
+
+def test_pytorch_gives_the_same(problem):
+    torch = pytest.importorskip("torch", reason="PyTorch is optional: it runs the passes on a GPU")
+    tensors = tuple(torch.asarray(a) for a in problem)
+    ridges = [fitted(*rows) for rows in (problem, tensors)]
+    np.testing.assert_allclose(ridges[1].theta, ridges[0].theta, rtol=1e-8)
+    for recipe in (HypercubeRecipe(), GaussianRecipe(), EnsembleRecipe(40)):
+        found = [fit_posterior(in_blocks(*rows), ridges[0], recipe) for rows in (problem, tensors)]
+        for ours, theirs in zip(*(f.moments(problem[0][:20]) for f in found), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["hypercube", "gaussian", "ensemble"])
+def test_estimator_keeps_scikit_learns_rules(kind):
+    check_estimator(POPSRegression(posterior=kind, n_members=20))
+
+
+def test_estimator_uses_the_same_core(problem):
+    x, y, w = problem
+    model = POPSRegression(fit_intercept=False, random_state=4, n_members=50).fit(x, y, w)
+    ridge = fitted(x, y, w, regularisation=model.regularisation)
+    box = fit_posterior(in_blocks(x, y, w), ridge, HypercubeRecipe())
+    mean, std, low, high, epistemic = model.predict(
+        x[:30], return_std=True, return_bounds=True, return_epistemic_std=True
+    )
+    np.testing.assert_allclose(mean, x[:30] @ ridge.theta)
+    np.testing.assert_allclose(std, box.moments(x[:30])[1], rtol=1e-8)
+    values = x[:30] @ model.members_.T
+    np.testing.assert_allclose(low, values.min(axis=1))
+    np.testing.assert_allclose(high, values.max(axis=1))
+    np.testing.assert_allclose(epistemic, np.linalg.norm(x[:30] @ ridge.epistemic_factor, axis=1))
+    again = POPSRegression(fit_intercept=False, random_state=4, n_members=50).fit(x, y, w)
+    np.testing.assert_array_equal(model.members_, again.members_)
+
+
+def test_estimator_brackets_what_bayesian_ridge_does_not():
+    """A cubic fitted by a line: the posterior of Bayesian ridge shrinks with data, that of POPS does not."""
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-1, 1, size=5000)
+    x, y = t[:, None], t + t**3
+    model = POPSRegression(random_state=0).fit(x, y)
+    mean, low, high = model.predict(x, return_bounds=True)
+    assert np.mean((y < low) | (y > high)) < 0.1
+    _, epistemic = model.predict(x, return_epistemic_std=True)
+    assert np.mean(np.abs(y - mean) > 3 * epistemic) > 0.8
+    assert isinstance(POPSRegression(posterior="gaussian").fit(x, y).posterior_, Gaussian)

@@ -233,6 +233,7 @@ def test_calibration_by_hand() -> None:
     assert force["error_over_std"] == pytest.approx(5 / 3)
     assert force["median_error_over_std"] == pytest.approx(1.5)  # of 1 and 2: the fixed force has no ratio
     assert force["mean_width"] == pytest.approx(8 / 3)
+    assert force["interval_score"] == pytest.approx((4 + 0 + 4 + 2 * 2 / 0.02) / 3)
     assert force["n_fixed"] == 1
     assert np.isnan(force["correlation"])  # both widths are the same
     assert table.loc["energy", "EV"] == 0

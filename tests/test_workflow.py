@@ -23,6 +23,7 @@ from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
+TABLES += ["deviations", "coverage", "coefficients"]
 
 
 def snakemake(folder, *arguments, config=TINY, check=True):
@@ -139,9 +140,33 @@ def test_fit_summary_and_posterior(study):
     assert (unit <= posterior["high"] + 1e-6 * box).all()
 
 
+def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path):
+    raw = yaml.safe_load(TINY.read_text())
+    raw["dataset"]["calibration_fraction"] = 0.3
+    raw["fit"] = {"conformal": 0.1}
+    raw["calibration"] = {"left_out": {"surfaces": ["slab"]}}
+    config = tmp_path / "gaussian.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    out = tmp_path / "results" / "tiny"
+    snakemake(tmp_path, "--cores", 2, "calibration", out.relative_to(tmp_path) / "tables/calibration.parquet",
+              config=config)  # fmt: skip
+    factors = json.loads((out / "fit" / "summary.json").read_text())["conformal_factor"]
+    table = pd.read_parquet(out / "tables" / "calibration.parquet").set_index("kind")
+    # Stretched by the larger factor, the bounds keep their word on data that come alike.
+    assert max(factors, key=factors.get) == "force"
+    assert table.loc["force", "EV"] < 0.15
+    assert dict(np.load(out / "fit" / "posterior.npz"))["kind"] == "gaussian"
+    rivals = pd.read_parquet(out / "tables" / "posteriors.parquet")
+    assert set(rivals["split"]) == {"random", "surfaces"}
+    slabs = pd.read_parquet(out / "dataset" / "frames.parquet").query("group == 'slab'")
+    energies = rivals.query("split == 'surfaces' and kind == 'energy'")
+    assert (energies["n_points"] == len(slabs)).all()
+    assert (out / "figures" / "fig11_posteriors.png").stat().st_size > 10000
+
+
 def test_figures_and_report(study):
     figures = study / "results" / "tiny" / "figures"
-    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 7
+    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 10
     snakemake(study, "--cores", 1, "--report", "results/tiny/report.html")
     report = (study / "results" / "tiny" / "report.html").read_text()
     assert "fig02_formation_energy" in report

@@ -204,6 +204,9 @@ class Dataset(Section):
     generate: Generate | None = Field(None, description="Frames made by the workflow itself; null makes none.")
     group_key: str = Field("group", description="Info key that names a frame's group.")
     test_fraction: Fraction = Field(0.3, description="Share of each group held out for testing.")
+    calibration_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of each group held out for `fit.conformal`."
+    )
     weights: Weights = Field(default=Weights(), description="Weights of the rows.")
     limits: Limits = Field(default=Limits(), description="Frames left out on purpose.")
     checks: Checks = Field(default=Checks(), description="What counts as bad data.")
@@ -254,15 +257,42 @@ class Snap(Section):
 
 
 class Fit(Section):
-    """Weighted Bayesian ridge regression and the POPS posterior."""
+    """Weighted Bayesian ridge regression and the POPS posterior; the defaults won `make calibration`."""
 
     regularisation: Literal["evidence"] | PositiveFloat = Field(
         "evidence",
-        description="Ratio λ/α of prior to noise precision in standardised features, or `evidence` to maximise it.",
+        description=(
+            "Strength ρ of the prior relative to the features' mean squares, or `evidence` to maximise the evidence."
+        ),
     )
-    posterior: Literal["hypercube"] = Field("hypercube", description="Kind of posterior: the paper's hypercube.")
+    energy_rows: Literal["per_atom", "total"] = Field(
+        "total", description="Whether a frame's energy weighs as energy per atom or, n² as much, as total energy."
+    )
+    posterior: Literal["hypercube", "gaussian", "ensemble"] = Field(
+        "gaussian",
+        description=(
+            "Kind of posterior: a Gaussian with the corrections' second moment, the paper's hypercube, or the "
+            "corrections of randomly chosen rows themselves."
+        ),
+    )
     coordinates: Literal["raw", "standardised", "whitened"] = Field(
         "raw", description="Parameter coordinates in which the hypercube's axes are found."
+    )
+    power: Annotated[float, Field(ge=0, le=2)] = Field(
+        2.0, description="Gaussian: p of the moment Σ wᵃ r²/hᵖ z zᵀ; 2 is that of the corrections, less tempers it."
+    )
+    exponent: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.75, description="Gaussian: q between the metric of the fit (0) and the moment (1), along their geodesic."
+    )
+    weight_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Gaussian: a of the rows' weights in the moment; 0 counts rows equally, 1 as the fit does."
+    )
+    violation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        0.02,
+        description=(
+            "Gaussian: share of the training residuals that exceed three standard deviations (the reach of 500 "
+            "members); null makes their root mean square one standard deviation."
+        ),
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
         1e-3,
@@ -271,6 +301,26 @@ class Fit(Section):
             "symmetry, they carry the noise of their label, which a correction would blow up."
         ),
     )
+    leave_one_out: bool = Field(
+        False, description="Use each row's residual of the fit without it instead of its residual of the fit."
+    )
+    conformal: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description=(
+            "Stretch the posterior about the MLE so that the members' bounds leave out no more than this share of "
+            "`dataset.calibration_fraction` of the data; null leaves it as it is."
+        ),
+    )
+
+
+class Calibration(Section):
+    """Comparison of posteriors on held-out data, on demand (`make calibration`)."""
+
+    left_out: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], list[str]] = Field(
+        default={}, description="Sets of groups to leave out of the training data and test on, by a name of yours."
+    )
+    max_test_rows: PositiveInt = Field(20000, description="Test rows of a kind, drawn at random where there are more.")
+    bags: PositiveInt = Field(5, description="Fits of the bagging ensemble.")
 
 
 class Ensemble(Section):
@@ -394,6 +444,7 @@ class Config(Section):
     descriptors: Snap = Field(default=Snap(), description="Descriptors.")
     fit: Fit = Field(default=Fit(), description="Regression and posterior.")
     ensemble: Ensemble = Field(default=Ensemble(), description="Members.")
+    calibration: Calibration = Field(default=Calibration(), description="Comparison of posteriors.")
     material: Material = Field(description="Material of the properties.")
     properties: Properties = Field(description="Properties.")
     propagate: Propagate = Field(default=Propagate(), description="Propagation.")
@@ -401,6 +452,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        if (self.fit.conformal is not None) != (self.dataset.calibration_fraction > 0):
+            raise ValueError("fit.conformal and dataset.calibration_fraction need each other: give both or neither")
+        if self.fit.posterior == "ensemble" and self.ensemble.sampling != "uniform":
+            raise ValueError("ensemble.sampling: must be 'uniform' for fit.posterior 'ensemble'")
+        if self.dataset.test_fraction + self.dataset.calibration_fraction >= 1:
+            raise ValueError("dataset: test_fraction and calibration_fraction leave no data to train on")
         if self.material.element not in self.elements:
             raise ValueError(f"material.element: '{self.material.element}' is not among elements {self.elements}")
         for key in ("radii", "density_weights"):

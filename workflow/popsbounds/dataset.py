@@ -43,7 +43,6 @@ __all__ = [
     "check_frames",
     "exponential_weights",
     "frame_table",
-    "normalise",
     "read_frames",
     "read_source",
     "split",
@@ -590,8 +589,10 @@ def apply_limits(frames: Sequence[Frame], limits: Limits) -> list[Frame]:
     return [frame for frame, out in zip(frames, left_out, strict=True) if not out]
 
 
-def split(groups: Sequence[str], test_fraction: float, rng: np.random.Generator) -> NDArray[np.str_]:
-    """Divide frames into training and test, group by group.
+def split(
+    groups: Sequence[str], test_fraction: float, rng: np.random.Generator, calibration_fraction: float = 0.0
+) -> NDArray[np.str_]:
+    """Divide frames into training, test and, if asked for, calibration, group by group.
 
     Parameters
     ----------
@@ -602,26 +603,31 @@ def split(groups: Sequence[str], test_fraction: float, rng: np.random.Generator)
         Share of each group held out, rounded to whole frames.
     rng
         Random numbers.
+    calibration_fraction
+        Share of each group for calibration, rounded to whole frames.
 
     Returns
     -------
     ndarray
-        'train' or 'test' for each frame.
+        'train', 'test' or 'calibration' for each frame.
 
     Raises
     ------
     InputError
         Where either side would be empty.
     """
-    parts = np.full(len(groups), "train", dtype="<U5")
+    parts = np.full(len(groups), "train", dtype="<U11")
     names, inverse, counts = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
     strata = [np.flatnonzero(inverse == k) for k in range(len(names)) if counts[k] > 1]
     strata.append(np.flatnonzero(counts[inverse] == 1))
     for members in strata:
         if len(members) > 1:
             n_test = int(np.clip(round(test_fraction * len(members)), 1, len(members) - 1))
-            parts[rng.permutation(members)[:n_test]] = "test"
-    for part in ("train", "test"):
+            n_calibration = min(round(calibration_fraction * len(members)), len(members) - n_test - 1)
+            shuffled = rng.permutation(members)
+            parts[shuffled[:n_test]] = "test"
+            parts[shuffled[n_test : n_test + n_calibration]] = "calibration"
+    for part in ("train", "test", *(["calibration"] if calibration_fraction > 0 else [])):
         if part not in parts:
             raise InputError("dataset", [f"no frame is left for the {part} split ({len(groups)} in all); add frames"])
     return parts
@@ -677,12 +683,6 @@ def weight_scales(weight_energy: ArrayLike, weight_force: ArrayLike) -> tuple[fl
     return factors[0], factors[1]
 
 
-def normalise(weight_energy: ArrayLike, weight_force: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of energy and force rows, scaled as `weight_scales` says."""
-    scale_energy, scale_force = weight_scales(weight_energy, weight_force)
-    return scale_energy * np.asarray(weight_energy, float), scale_force * np.asarray(weight_force, float)
-
-
 def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, shards: int) -> pd.DataFrame:
     """Table of frames, one row each.
 
@@ -691,7 +691,7 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
     frames
         Checked frames.
     parts
-        'train' or 'test' for each, as `split` gives.
+        'train', 'test' or 'calibration' for each, as `split` gives.
     weights
         Scales of the weights.
     shards
@@ -705,7 +705,7 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
         energy_per_atom_eV, max_force_eV_per_A (norm; NaN without forces),
         has_forces, volume_A3, weight_energy, shard. `weight_energy` is
         exp(−(E − E_min)/a), E per atom and E_min the lowest of the training
-        frames; it is not normalised (see `normalise`), and exceeds 1 for test
+        frames; it is not normalised (see `weight_scales`), and exceeds 1 for test
         frames below E_min.
     """
     in_training = np.asarray(parts) == "train"
@@ -858,7 +858,7 @@ def build_dataset(
     if len(frames) < config.descriptors.shards:
         count = f"{config.descriptors.shards} shards for {len(frames)} frames"
         raise InputError("descriptors.shards", [f"{count}: ask for fewer shards"])
-    parts = split([frame.group for frame in frames], dataset.test_fraction, rng)
+    parts = split([frame.group for frame in frames], dataset.test_fraction, rng, dataset.calibration_fraction)
     table = frame_table(frames, parts, dataset.weights, config.descriptors.shards)
     logger.info(
         "%d frames with %d atoms in %d groups: %d for training, %d for testing; %d without forces",

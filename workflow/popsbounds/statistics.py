@@ -42,12 +42,13 @@ STD_RATIO_COLUMNS = [
 SPEARMAN_COLUMNS = ["property", "quantity", "member", "versus", "rho", "mean_rho", "std_rho", "within_one_std"]
 CALIBRATION_COLUMNS = [
     "kind", "posterior", "EV", "MAE", "RMSE", "error_over_std", "median_error_over_std", "mean_width",
-    "correlation", "nll", "miscalibration_area", "n_members", "n_points", "n_fixed",
+    "interval_score", "correlation", "nll", "miscalibration_area", "n_members", "n_points", "n_fixed",
 ]  # fmt: skip
 FAILURES_COLUMNS = ["property", "structure", "source", "method", "member", "status", "reason"]
 
 DATUM = ["property", "structure", "quantity", "unit", "coordinate"]
 RELATIVE = ["formation_energy", "relative_volume"]  # quantities of `formation` that are trivial for the zero structure
+SCORE_LEVEL = 0.02  # share of data outside that the interval score is built for
 ROUNDING = 1e-9  # eV/atom, eV/Å: below this a datum outside its bounds is outside by rounding only
 
 
@@ -251,6 +252,9 @@ def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.D
         error_over_std : mean |truth − mle| over mean std.
         median_error_over_std : median of |truth − mle| / std.
         mean_width : mean of high − low; the smaller, the sharper.
+        interval_score : mean of high − low + (2/a) times how far the truth lies
+            outside, a = 2 %: width and violations in one, the lower the better
+            (Gneiting & Raftery, J. Am. Stat. Assoc. 102, 359, 2007).
         correlation : Pearson's, of |truth − mle| with (high − low)/2.
         nll : mean negative log-likelihood of the truth under a Gaussian
             with the members' mean and std.
@@ -269,6 +273,7 @@ def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.D
         free = std > ROUNDING
         z = (truth - mean)[free] / std[free]
         half = (high - low)[free] / 2
+        beyond = np.clip(low - truth, 0, None) + np.clip(truth - high, 0, None)
         correlated = free.sum() > 1 and np.isfinite(half).all() and np.ptp(half) > 0 and np.ptp(error[free]) > 0
         rows.append(
             {
@@ -280,6 +285,7 @@ def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.D
                 "error_over_std": error.mean() / std.mean() if free.any() else np.nan,
                 "median_error_over_std": np.median(error[free] / std[free]) if free.any() else np.nan,
                 "mean_width": np.mean(high - low),
+                "interval_score": np.mean(high - low + 2 / SCORE_LEVEL * beyond),
                 "correlation": np.corrcoef(error[free], half)[0, 1] if correlated else np.nan,
                 "nll": np.mean(z**2 / 2 + np.log(std[free]) + np.log(2 * np.pi) / 2) if free.any() else np.nan,
                 "miscalibration_area": _miscalibration_area(z) if free.any() else np.nan,

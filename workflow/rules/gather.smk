@@ -1,6 +1,7 @@
 # Tables.
 
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
+TABLES += ["deviations", "coverage", "coefficients"]
 SHOWN = ["bounds", "std_ratio", "calibration", "failures"]
 
 

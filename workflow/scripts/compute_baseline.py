@@ -1,5 +1,5 @@
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel
-from popsbounds.fit import read_box
+from popsbounds.fit import read_posterior
 from popsbounds.job import start
 from popsbounds.propagate import baseline, value_table, write_baseline
 from popsbounds.properties import make_property
@@ -7,7 +7,7 @@ from popsbounds.properties import make_property
 config = start(snakemake)
 name = snakemake.wildcards.property
 model = SnapModel(config.descriptors, config.elements)
-calculator = SnapCalculator(model, read_box(snakemake.input.posterior).theta)
+calculator = SnapCalculator(model, read_posterior(snakemake.input.posterior).theta)
 prop = make_property(config, name)
 relaxed, starts = baseline(prop, calculator, config.propagate.relax)
 write_baseline(snakemake.output.starts, starts)

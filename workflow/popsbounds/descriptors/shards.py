@@ -28,7 +28,7 @@ class Shard:
         Memory-mapped rows.
     rows : DataFrame
         One line a row: frame, kind (``energy`` | ``force``), atom, component, split,
-        group, truth (label: eV/atom or eV/Å), reference (of the reference potential,
+        group, n_atoms, truth (label: eV/atom or eV/Å), reference (of the reference potential,
         same unit), weight (not normalised).
     """
 
@@ -100,6 +100,7 @@ def write_shard(
                     "component": np.where(use == 0, -1, (use - 1) % 3),
                     "split": line.split,
                     "group": line.group,
+                    "n_atoms": n,
                     "truth": np.concatenate([[frame.energy_per_atom], forces.ravel()])[use],
                     "reference": reference[use],
                     "weight": np.concatenate([[line.weight_energy], np.repeat(force_weights, 3)])[use],
@@ -108,7 +109,9 @@ def write_shard(
         )
     matrix.flush()
     rows = pd.concat(parts, ignore_index=True)
-    rows.astype({"frame": "int64", "atom": "int32", "component": "int8"}).to_parquet(rows_path, index=False)
+    rows.astype({"frame": "int64", "atom": "int32", "component": "int8", "n_atoms": "int32"}).to_parquet(
+        rows_path, index=False
+    )
 
 
 def open_shards(matrix_paths: Sequence[Path], rows_paths: Sequence[Path]) -> list[Shard]:

@@ -1,0 +1,67 @@
+"""POPS: pointwise optimal parameter sets for misspecified linear regression.
+
+Pure linear algebra on blocks of rows; knows nothing of atoms or files, and is
+usable alone. The design matrix is only ever seen block by block, three times:
+for the sums of the ridge regression, for the corrections' second moment, and
+for their extremes. Memory is O(P² + block) whatever the number of rows N, time
+is linear in N. Sums of separate sets of rows add, so that passes can be spread
+over jobs. Blocks may be arrays of any library that follows the array API, such
+as PyTorch tensors on a GPU.
+
+Source: Perez, Subramanyam, Maliyov & Swinburne, npj Comput. Mater. 11, 263
+(2025); Swinburne & Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025).
+"""
+
+from popsbounds.pops.corrections import (
+    Corrections,
+    accumulate_corrections,
+    accumulate_extremes,
+    accumulate_ratio,
+    corrections,
+    pick_rows,
+)
+from popsbounds.pops.estimator import POPSRegression
+from popsbounds.pops.posteriors import (
+    EnsembleRecipe,
+    Gaussian,
+    GaussianRecipe,
+    Hypercube,
+    HypercubeRecipe,
+    PopsEnsemble,
+    Posterior,
+    Recipe,
+    axes_of,
+    factor_of,
+    fit_posterior,
+    second_pass,
+)
+from popsbounds.pops.ridge import Block, Blocks, Moments, Ridge, accumulate, fit_ridge, whiten
+
+__all__ = [
+    "Block",
+    "Blocks",
+    "Corrections",
+    "EnsembleRecipe",
+    "Gaussian",
+    "GaussianRecipe",
+    "Hypercube",
+    "HypercubeRecipe",
+    "Moments",
+    "POPSRegression",
+    "PopsEnsemble",
+    "Posterior",
+    "Recipe",
+    "Ridge",
+    "accumulate",
+    "accumulate_corrections",
+    "accumulate_extremes",
+    "accumulate_ratio",
+    "axes_of",
+    "corrections",
+    "factor_of",
+    "fit_posterior",
+    "fit_ridge",
+    "pick_rows",
+    "second_pass",
+    "whiten",
+]

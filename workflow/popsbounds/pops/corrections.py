@@ -1,0 +1,230 @@
+"""Pointwise optimal parameter sets of every row, in two streamed passes; no correction is ever stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from popsbounds.pops.ridge import Block, Blocks, Ridge, like, to_numpy, whiten
+
+__all__ = [
+    "Corrections",
+    "accumulate_corrections",
+    "accumulate_extremes",
+    "accumulate_ratio",
+    "corrections",
+    "pick_rows",
+]
+
+
+def corrections(
+    ridge: Ridge, x: np.ndarray, y: np.ndarray, w: np.ndarray, leverage_floor: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """POPS corrections of some rows, in whitened coordinates.
+
+    Row i's optimal parameters are Θ_i = Θ* + U δ_i with δ_i = z_i r_i / h_i;
+    they match it exactly, x_i·Θ_i = y_i, at the least loss over all other rows.
+
+    Parameters
+    ----------
+    ridge
+        The fit.
+    x, y, w
+        Rows (n, P), labels (n,), weights (n,).
+    leverage_floor
+        As for `accumulate_corrections`.
+
+    Returns
+    -------
+    delta : ndarray, shape (m, P)
+        Corrections of the rows that have one.
+    kept : ndarray of bool, shape (n,)
+        Which rows those are.
+    """
+    z, residual, leverage = _errors(ridge, (x, y, w), leave_one_out=False)
+    kept = leverage > leverage_floor * ridge.effective_dimension
+    return z[kept] * (residual[kept] / leverage[kept])[:, None], kept
+
+
+def _errors(ridge: Ridge, block: Block, leave_one_out: bool) -> tuple:
+    """Whitened rows z (n, P), residuals r (n,) and leverages h = |z|² (n,)."""
+    x, y, w = block
+    xp = array_namespace(x)
+    z = whiten(x, like(ridge.factor, x))
+    leverage = xp.vecdot(z, z)
+    residual = y - x @ like(ridge.theta, x)
+    if leave_one_out:
+        # Of the fit without the row itself.
+        residual = residual / (1 - w * leverage / ridge.weight)
+    return z, residual, leverage
+
+
+@dataclass
+class Corrections:
+    """What is kept of the corrections of some rows; those of two sets of rows add.
+
+    Attributes
+    ----------
+    second_moment : ndarray, shape (P, P)
+        Σ wᵃ r²/hᵖ z zᵀ over the rows that have a correction, whitened coordinates.
+    residual : ndarray, shape (n,)
+        r of every row.
+    leverage : ndarray, shape (n,)
+        h of every row.
+    kept : ndarray of bool, shape (n,)
+        Rows that have a correction.
+    """
+
+    second_moment: np.ndarray
+    residual: np.ndarray
+    leverage: np.ndarray
+    kept: np.ndarray
+
+    def __add__(self, other: Corrections) -> Corrections:
+        """Corrections of both sets of rows."""
+        return Corrections(
+            self.second_moment + other.second_moment,
+            np.concatenate([self.residual, other.residual]),
+            np.concatenate([self.leverage, other.leverage]),
+            np.concatenate([self.kept, other.kept]),
+        )
+
+    @property
+    def stretch(self) -> np.ndarray:
+        """r/h of every row, zero for rows without a correction; δ = (r/h) z."""
+        return np.divide(self.residual, self.leverage, out=np.zeros_like(self.residual), where=self.kept)
+
+
+def accumulate_corrections(
+    blocks: Blocks,
+    ridge: Ridge,
+    leverage_floor: float = 1e-3,
+    power: float = 2.0,
+    weight_power: float = 0.0,
+    leave_one_out: bool = False,
+) -> Corrections:
+    """Leverages, residuals and the corrections' second moment: the second pass.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the training rows.
+    ridge
+        The fit.
+    leverage_floor
+        Share of the mean leverage (weighted, over the rows) below which a row
+        has no correction: with x near zero by symmetry, r/h is the noise of a
+        label over almost nothing, and one such row would set a box.
+    power
+        p of the second moment Σ wᵃ r²/hᵖ z zᵀ; 2 is that of the corrections themselves.
+    weight_power
+        a of the rows' weights wᵃ in the second moment: 0 counts rows equally, 1
+        as the fit does.
+    leave_one_out
+        Use each row's residual of the fit without it, r/(1 − w h/Σw).
+    """
+    p = len(ridge.theta)
+    second_moment = np.zeros((p, p))
+    parts = [(np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))]
+    floor = leverage_floor * ridge.effective_dimension
+    for block in blocks():
+        z, residual, leverage = _errors(ridge, block, leave_one_out)
+        xp = array_namespace(z)
+        kept = leverage > floor
+        safe = xp.where(kept, leverage, xp.ones_like(leverage))
+        factor = xp.where(kept, residual, xp.zeros_like(residual)) / safe ** (power / 2)
+        z *= (factor * block[2] ** (weight_power / 2))[:, None]  # in place: blocks are large
+        second_moment += to_numpy(z.T @ z)
+        parts.append((to_numpy(residual), to_numpy(leverage), to_numpy(kept)))
+    return Corrections(second_moment, *map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple]:
+    """Blocks beside their share of an array that has one value a row."""
+    start = 0
+    for x, _, _ in blocks():
+        stop = start + x.shape[0]
+        yield x, values[start:stop]
+        start = stop
+    if start != len(values):
+        raise ValueError(f"{start} rows where the second pass saw {len(values)}")
+
+
+def accumulate_extremes(blocks: Blocks, stretch: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest correction along each axis: the box's third pass.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the same rows as the second.
+    stretch
+        `Corrections.stretch`, shape (n,).
+    directions
+        U times the axes in whitened coordinates, shape (P, K).
+
+    Returns
+    -------
+    low, high : ndarray, shape (K,)
+    """
+    low, high = np.full((2, directions.shape[1]), [[np.inf], [-np.inf]])
+    for x, part in _with_rows(blocks, stretch):
+        use = np.flatnonzero(part)
+        if len(use) == 0:
+            continue
+        along = x @ like(directions, x)
+        along *= like(part, x)[:, None]
+        xp = array_namespace(along)
+        low = np.minimum(low, to_numpy(xp.min(along, axis=0)))
+        high = np.maximum(high, to_numpy(xp.max(along, axis=0)))
+    return low, high
+
+
+def accumulate_ratio(blocks: Blocks, residual: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """|r| in units of a Gaussian posterior's standard deviation, row by row: its third pass.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the same rows as the second.
+    residual
+        r, shape (n,).
+    directions
+        Factor F of the covariance F Fᵀ, raw parameters, shape (P, K).
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        |r|/|x F|; infinite where the posterior has no spread.
+    """
+    parts = []
+    for x, part in _with_rows(blocks, residual):
+        along = x @ like(directions, x)
+        xp = array_namespace(along)
+        deviation = to_numpy(xp.sqrt(xp.vecdot(along, along)))
+        parts.append(np.divide(np.abs(part), deviation, out=np.full(len(part), np.inf), where=deviation > 0))
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def pick_rows(blocks: Blocks, stretch: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Rows (r/h) x, which A⁻¹ turns into corrections Θ_i − Θ*: the raw ensemble's third pass.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the same rows as the second.
+    stretch
+        `Corrections.stretch`, shape (n,).
+    chosen
+        Numbers of the rows, shape (m,).
+
+    Returns
+    -------
+    ndarray, shape (m, P)
+        In the order of the blocks.
+    """
+    wanted = np.zeros(len(stretch), dtype=bool)
+    wanted[chosen] = True
+    return np.concatenate([to_numpy(x)[use] for x, use in _with_rows(blocks, wanted)]) * stretch[wanted, None]

@@ -1,0 +1,496 @@
+"""Distributions of parameter sets, all behind one interface: draw members, closed-form moments, bounds.
+
+A posterior is centred on the loss-minimising parameters Θ*, which need not be
+its mean. For a quantity that is linear in Θ, with gradient g, its mean,
+standard deviation and extremes are known without sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from popsbounds.pops.corrections import (
+    Corrections,
+    accumulate_corrections,
+    accumulate_extremes,
+    accumulate_ratio,
+    pick_rows,
+)
+from popsbounds.pops.ridge import Blocks, Ridge
+
+__all__ = [
+    "SAMPLINGS",
+    "EnsembleRecipe",
+    "Gaussian",
+    "GaussianRecipe",
+    "Hypercube",
+    "HypercubeRecipe",
+    "PopsEnsemble",
+    "Posterior",
+    "Recipe",
+    "axes_of",
+    "factor_of",
+    "fit_posterior",
+    "second_pass",
+]
+
+SAMPLINGS = ("uniform", "sobol", "latin_hypercube")
+_REACH = 3.0  # standard deviations; the extremes of 500 normal numbers are ±3.04 on average
+
+
+class Posterior(Protocol):
+    """A distribution of parameter sets Θ.
+
+    Attributes
+    ----------
+    kind : str
+        Its name.
+    theta : ndarray, shape (P,)
+        Loss-minimising parameters Θ*.
+    """
+
+    kind: ClassVar[str]
+    theta: np.ndarray
+
+    def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+        """Members, shape (M, P).
+
+        Parameters
+        ----------
+        n_members
+            M.
+        sampling
+            How the unit hypercube is filled: ``uniform`` (independent),
+            ``sobol`` (scrambled) or ``latin_hypercube``.
+        rng
+            Source of randomness.
+
+        Raises
+        ------
+        ValueError
+            `sampling` is unknown, or more members are asked for than there are.
+        """
+
+    def moments(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of g·Θ for each row g of `gradient` (n, P): two arrays (n,)."""
+
+    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest g·Θ that the posterior allows, for each row g of `gradient` (n, P): two arrays (n,)."""
+
+    def scaled(self, factor: float) -> Posterior:
+        """The posterior stretched about Θ* by a factor."""
+
+
+def _unit(n: int, k: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+    """Points in the unit hypercube, shape (n, k)."""
+    if sampling == "uniform":
+        return rng.random((n, k))
+    if sampling == "sobol":
+        # A power of two keeps the sequence balanced.
+        return qmc.Sobol(k, rng=rng).random_base2(max(n - 1, 1).bit_length())[:n]
+    if sampling == "latin_hypercube":
+        return qmc.LatinHypercube(k, rng=rng).random(n)
+    raise ValueError(f"unknown sampling '{sampling}'; known: {', '.join(SAMPLINGS)}")
+
+
+@dataclass
+class Hypercube:
+    """The paper's box: Θ = Θ* + modes · u, u uniform in low ≤ u ≤ high.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (P,)
+        Θ*.
+    modes : ndarray, shape (P, K)
+        Axes in raw parameters, a unit step in the coordinates they were found in.
+    low, high : ndarray, shape (K,)
+        Extent along each axis; holds every correction that was made.
+    """
+
+    kind: ClassVar[str] = "hypercube"
+    theta: np.ndarray
+    modes: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+        """See `Posterior`."""
+        unit = _unit(n_members, len(self.low), sampling, rng)
+        return self.theta + (self.low + unit * (self.high - self.low)) @ self.modes.T
+
+    def moments(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`."""
+        along = gradient @ self.modes
+        mean = gradient @ self.theta + along @ (self.low + self.high) / 2
+        return mean, np.sqrt(along**2 @ (self.high - self.low) ** 2 / 12)
+
+    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: reached in the corners of the box."""
+        along = gradient @ self.modes
+        middle = gradient @ self.theta + along @ (self.low + self.high) / 2
+        half = np.abs(along) @ (self.high - self.low) / 2
+        return middle - half, middle + half
+
+    def scaled(self, factor: float) -> Hypercube:
+        """See `Posterior`."""
+        return replace(self, low=factor * self.low, high=factor * self.high)
+
+
+@dataclass
+class Gaussian:
+    """Normal about Θ* with covariance F Fᵀ.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (P,)
+        Θ*.
+    factor : ndarray, shape (P, K)
+        F.
+    """
+
+    kind: ClassVar[str] = "gaussian"
+    theta: np.ndarray
+    factor: np.ndarray
+
+    def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+        """See `Posterior`."""
+        unit = _unit(n_members, self.factor.shape[1], sampling, rng)
+        # Zero is a point of the unit interval, but not of the normal distribution.
+        return self.theta + ndtri(np.clip(unit, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)) @ self.factor.T
+
+    def moments(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`."""
+        return gradient @ self.theta, np.linalg.norm(gradient @ self.factor, axis=1)
+
+    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: infinite wherever there is spread."""
+        mean, std = self.moments(gradient)
+        reach = np.where(std > 0, np.inf, 0.0)
+        return mean - reach, mean + reach
+
+    def scaled(self, factor: float) -> Gaussian:
+        """See `Posterior`."""
+        return replace(self, factor=factor * self.factor)
+
+
+@dataclass
+class PopsEnsemble:
+    """Pointwise optimal parameter sets themselves, each with the same probability.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (P,)
+        Θ*.
+    corrections : ndarray, shape (K, P)
+        Θ_i − Θ* of some rows, or of all.
+    """
+
+    kind: ClassVar[str] = "ensemble"
+    theta: np.ndarray
+    corrections: np.ndarray
+
+    def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
+        """See `Posterior`: without replacement; there is no hypercube to fill, so `sampling` must be ``uniform``."""
+        if sampling != "uniform":
+            raise ValueError(f"sampling '{sampling}' has no meaning for rows of data; use 'uniform'")
+        if n_members > len(self.corrections):
+            raise ValueError(f"{n_members} members asked for, {len(self.corrections)} corrections kept")
+        return self.theta + self.corrections[rng.permutation(len(self.corrections))[:n_members]]
+
+    def moments(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`."""
+        along = gradient @ self.corrections.T
+        return gradient @ self.theta + along.mean(axis=1), along.std(axis=1)
+
+    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`."""
+        along = gradient @ self.corrections.T
+        middle = gradient @ self.theta
+        return middle + along.min(axis=1), middle + along.max(axis=1)
+
+    def scaled(self, factor: float) -> PopsEnsemble:
+        """See `Posterior`."""
+        return replace(self, corrections=factor * self.corrections)
+
+
+_TO_COORDINATES: dict[str, Callable[[Ridge], np.ndarray]] = {
+    "raw": lambda ridge: ridge.factor,
+    "standardised": lambda ridge: ridge.scale[:, None] * ridge.factor,
+    "whitened": lambda ridge: np.eye(len(ridge.theta)),
+}
+
+
+def axes_of(ridge: Ridge, corrections: Corrections, coordinates: str) -> tuple[np.ndarray, np.ndarray]:
+    """Principal axes of the corrections.
+
+    All axes stay, those of least variance too: raw parameters of features that
+    are large need little extent to matter, and a box must hold every correction.
+
+    Parameters
+    ----------
+    ridge
+        The fit.
+    corrections
+        Of all training rows.
+    coordinates
+        Where the axes are principal: ``raw`` parameters, parameters of
+        ``standardised`` features, or ``whitened`` by A.
+
+    Returns
+    -------
+    modes : ndarray, shape (P, P)
+        The axes in raw parameters, columns, that of largest variance first.
+    directions : ndarray, shape (P, P)
+        x · directions · r/h is a row's correction along each axis.
+
+    Raises
+    ------
+    ValueError
+        No row has a correction, or `coordinates` is unknown.
+    """
+    if coordinates not in _TO_COORDINATES:
+        raise ValueError(f"unknown coordinates '{coordinates}'; known: {', '.join(_TO_COORDINATES)}")
+    _require_some(corrections)
+    transform = _TO_COORDINATES[coordinates](ridge)
+    axes = eigh(transform @ corrections.second_moment @ transform.T)[1][:, ::-1]
+    # Eigenvectors come with arbitrary signs: fix them.
+    axes = axes * np.sign(axes[np.argmax(np.abs(axes), axis=0), np.arange(axes.shape[1])])
+    to_raw = {
+        "raw": lambda: axes,
+        "standardised": lambda: axes / ridge.scale[:, None],
+        "whitened": lambda: ridge.factor @ axes,
+    }
+    return to_raw[coordinates](), ridge.factor @ (transform.T @ axes)
+
+
+def factor_of(ridge: Ridge, corrections: Corrections, exponent: float) -> np.ndarray:
+    """Factor F of a Gaussian's covariance F Fᵀ, up to its scale: U Mᵠ Uᵀ, M the corrections' second moment.
+
+    Whitened by A, the fit's own metric is the identity, so that Mᵠ leads on the
+    geodesic from A⁻¹ (q = 0) to the corrections' own moment (q = 1); q = ½ is
+    the geometric mean of the two (Bhatia, Positive Definite Matrices, 2007).
+
+    Parameters
+    ----------
+    ridge
+        The fit.
+    corrections
+        Of all training rows.
+    exponent
+        q.
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+
+    Raises
+    ------
+    ValueError
+        No row has a correction.
+    """
+    _require_some(corrections)
+    eigenvalues, vectors = eigh(corrections.second_moment / corrections.kept.sum())
+    floor = eigenvalues[-1] * len(eigenvalues) * np.finfo(float).eps
+    return ridge.factor @ (vectors * np.maximum(eigenvalues, floor) ** (exponent / 2))
+
+
+def _require_some(corrections: Corrections) -> None:
+    if not corrections.kept.any():
+        raise ValueError("no row has enough leverage for a POPS correction")
+
+
+class Recipe(Protocol):
+    """How a posterior is made of the corrections: the third pass, spread over as many jobs as one likes.
+
+    Attributes
+    ----------
+    leverage_floor, power, weight_power, leave_one_out
+        As for `accumulate_corrections`, the second pass.
+    """
+
+    @property
+    def leverage_floor(self) -> float: ...
+    @property
+    def power(self) -> float: ...
+    @property
+    def weight_power(self) -> float: ...
+    @property
+    def leave_one_out(self) -> bool: ...
+
+    def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
+        """What the third pass needs, from the corrections of all rows."""
+
+    def measure(
+        self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The third pass, over some of the rows: `part` are their corrections, `first_row` is the first's number."""
+
+    def finish(
+        self, ridge: Ridge, prepared: dict[str, np.ndarray], parts: Sequence[dict[str, np.ndarray]]
+    ) -> Posterior:
+        """The posterior, from what was measured, in the rows' order."""
+
+
+def second_pass(blocks: Blocks, ridge: Ridge, recipe: Recipe) -> Corrections:
+    """Corrections as a recipe wants them."""
+    return accumulate_corrections(
+        blocks, ridge, recipe.leverage_floor, recipe.power, recipe.weight_power, recipe.leave_one_out
+    )
+
+
+def fit_posterior(blocks: Blocks, ridge: Ridge, recipe: Recipe) -> Posterior:
+    """Second and third pass over all rows.
+
+    Parameters
+    ----------
+    blocks
+        Starts a pass over the training rows.
+    ridge
+        The fit.
+    recipe
+        Which posterior.
+
+    Raises
+    ------
+    ValueError
+        No row has a correction, or the recipe is impossible.
+    """
+    found = second_pass(blocks, ridge, recipe)
+    prepared = recipe.prepare(ridge, found)
+    return recipe.finish(ridge, prepared, [recipe.measure(blocks, 0, found, prepared)])
+
+
+@dataclass(frozen=True)
+class HypercubeRecipe:
+    """The smallest box along the corrections' principal axes that holds all of them.
+
+    Attributes
+    ----------
+    coordinates : {"raw", "standardised", "whitened"}
+        Where the axes are principal, see `axes_of`.
+    leverage_floor, leave_one_out
+        As for `accumulate_corrections`.
+    """
+
+    power: ClassVar[float] = 2.0
+    weight_power: ClassVar[float] = 0.0
+    coordinates: str = "raw"
+    leverage_floor: float = 1e-3
+    leave_one_out: bool = False
+
+    def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        modes, directions = axes_of(ridge, corrections, self.coordinates)
+        return {"modes": modes, "directions": directions}
+
+    def measure(
+        self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        low, high = accumulate_extremes(blocks, part.stretch, prepared["directions"])
+        return {"low": low, "high": high}
+
+    def finish(
+        self, ridge: Ridge, prepared: dict[str, np.ndarray], parts: Sequence[dict[str, np.ndarray]]
+    ) -> Hypercube:
+        """See `Recipe`."""
+        low = np.min([part["low"] for part in parts], axis=0)
+        high = np.max([part["high"] for part in parts], axis=0)
+        return Hypercube(ridge.theta, prepared["modes"], low, high)
+
+
+@dataclass(frozen=True)
+class GaussianRecipe:
+    """A Gaussian with the corrections' second moment, as wide as the training residuals ask for.
+
+    Attributes
+    ----------
+    power : float
+        p of the moment Σ wᵃ r²/hᵖ z zᵀ: 2 is that of the corrections, less tempers the rows of low leverage.
+    exponent : float
+        q of `factor_of`: 1 is the moment itself, 0 the metric of the fit.
+    weight_power : float
+        a of the moment: 0 counts rows equally, 1 as the fit does.
+    violation : float or None
+        Share of the training residuals that exceed three standard deviations,
+        which is as far as 500 members reach; None makes their root mean
+        square one standard deviation.
+    leverage_floor, leave_one_out
+        As for `accumulate_corrections`.
+    """
+
+    power: float = 2.0
+    exponent: float = 0.75
+    weight_power: float = 0.5
+    violation: float | None = 0.02
+    leverage_floor: float = 1e-3
+    leave_one_out: bool = False
+
+    def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        return {"factor": factor_of(ridge, corrections, self.exponent)}
+
+    def measure(
+        self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        return {"ratio": accumulate_ratio(blocks, part.residual, prepared["factor"])[part.kept]}
+
+    def finish(self, ridge: Ridge, prepared: dict[str, np.ndarray], parts: Sequence[dict[str, np.ndarray]]) -> Gaussian:
+        """See `Recipe`."""
+        ratio = np.concatenate([part["ratio"] for part in parts])
+        if self.violation is None:
+            scale = np.sqrt(np.mean(ratio**2))
+        else:
+            scale = np.quantile(ratio, 1 - self.violation) / _REACH
+        return Gaussian(ridge.theta, prepared["factor"]).scaled(float(scale))
+
+
+@dataclass(frozen=True)
+class EnsembleRecipe:
+    """Pointwise optimal parameter sets of rows drawn at random.
+
+    Attributes
+    ----------
+    n_corrections : int
+        How many, if there are as many.
+    seed : int
+        Of the choice.
+    leverage_floor, leave_one_out
+        As for `accumulate_corrections`.
+    """
+
+    power: ClassVar[float] = 2.0
+    weight_power: ClassVar[float] = 0.0
+    n_corrections: int = 500
+    seed: int = 0
+    leverage_floor: float = 1e-3
+    leave_one_out: bool = False
+
+    def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        _require_some(corrections)
+        rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(corrections.kept))
+        return {"chosen": np.sort(rows[: self.n_corrections])}
+
+    def measure(
+        self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """See `Recipe`."""
+        chosen = prepared["chosen"] - first_row
+        chosen = chosen[(chosen >= 0) & (chosen < len(part.kept))]
+        return {"scaled_rows": pick_rows(blocks, part.stretch, chosen)}
+
+    def finish(
+        self, ridge: Ridge, prepared: dict[str, np.ndarray], parts: Sequence[dict[str, np.ndarray]]
+    ) -> PopsEnsemble:
+        """See `Recipe`."""
+        rows = np.concatenate([part["scaled_rows"] for part in parts])
+        return PopsEnsemble(ridge.theta, rows @ ridge.factor @ ridge.factor.T)
