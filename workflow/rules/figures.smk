@@ -9,6 +9,10 @@ CATALOGUE = {
     "fig05_elastic_constants": ("bounds", ELASTIC),
     "fig06_surface_energy": ("bounds", SURFACE),
     "fig07_spearman": ("spearman", FORMATION or SURFACE),
+    "fig08_deviations": ("deviations", True),
+    "fig09_coverage": ("coverage", True),
+    "fig10_coefficients": ("coefficients", True),
+    "fig11_posteriors": ("posteriors", False),  # on demand
 }
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 

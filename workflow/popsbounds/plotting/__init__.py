@@ -4,9 +4,11 @@ Figures are built without pyplot, so nothing is global and no display is needed;
 `popsbounds.plotting.style.save` writes them.
 """
 
+from popsbounds.plotting.coefficients import coefficient_distributions
 from popsbounds.plotting.elastic import elastic_constants
 from popsbounds.plotting.phases import bulk_modulus, formation_energy, volume
-from popsbounds.plotting.pointwise import parity_and_errors
+from popsbounds.plotting.pointwise import coverage_by_members, error_distributions, parity_and_errors
+from popsbounds.plotting.posteriors import rival_posteriors
 from popsbounds.plotting.spearman import rank_correlations
 from popsbounds.plotting.surfaces import surface_energy
 
@@ -20,5 +22,9 @@ FIGURES = {
     "elastic_constants": elastic_constants,
     "surface_energy": surface_energy,
     "spearman": rank_correlations,
+    "deviations": error_distributions,
+    "coverage": coverage_by_members,
+    "coefficients": coefficient_distributions,
+    "posteriors": rival_posteriors,
 }
 """What draws each figure of a study, from its table."""

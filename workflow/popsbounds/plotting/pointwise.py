@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure, styled
+from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, narrow_log_ticks, new_figure, styled
 from popsbounds.statistics import ROUNDING, outside_bounds
 
-__all__ = ["parity_and_errors"]
+__all__ = ["coverage_by_members", "error_distributions", "parity_and_errors"]
 
 KINDS = {"energy": ("energy", "eV/atom"), "force": ("force component", "eV/A")}
 
@@ -47,15 +45,6 @@ def _parity(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
     axes.set_title(f"{100 * outside.mean():.2g} % of {len(rows):,} outside the bounds", loc="left")
 
 
-def _ticks_of_narrow_range(axis: Axis) -> None:
-    """Label 1, 2 and 5 of each decade where powers of ten alone would leave a logarithmic axis bare."""
-    axis.set_minor_formatter(NullFormatter())
-    low, high = axis.get_view_interval()
-    if high / low < 100:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-
-
 def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit: str) -> None:
     """|error| against half the bounds' width, logarithmic."""
     error = (rows["truth"] - rows["mle"]).abs().to_numpy(float)
@@ -82,8 +71,8 @@ def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
     axes.set_xlim(left / 1.5, right * 1.5)
     # The lowest errors are accidents and would fill the panel.
     axes.set_ylim(np.percentile(error[drawn], 1) / 1.5, max(error[drawn].max(), right) * 1.5)
-    _ticks_of_narrow_range(axes.xaxis)
-    _ticks_of_narrow_range(axes.yaxis)
+    narrow_log_ticks(axes.xaxis)
+    narrow_log_ticks(axes.yaxis)
 
 
 @styled
@@ -112,4 +101,59 @@ def parity_and_errors(pointwise: pd.DataFrame) -> Figure:
         Line2D([], [], color=COLOURS["range"], linewidth=2, label="members, lowest to highest"),
     ]  # fmt: skip
     fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.2, handletextpad=0.5)
+    return fig
+
+
+@styled
+def error_distributions(deviations: pd.DataFrame) -> Figure:
+    """How errors of the MLE and deviations of the members are distributed, one panel a kind.
+
+    Parameters
+    ----------
+    deviations
+        The contract's table: kind, left, right (eV/atom, eV/Å), error, deviation (shares).
+    """
+    kinds = [kind for kind in KINDS if (deviations["kind"] == kind).any()]
+    fig = new_figure(FULL_WIDTH * len(kinds) / 2, 2.6)
+    for axes, kind in zip(fig.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        rows = deviations[deviations["kind"] == kind]
+        edges = [*rows["left"], rows["right"].iloc[-1]]
+        axes.stairs(rows["deviation"], edges, fill=True, color=COLOURS["range"], label="members − MLE")
+        axes.stairs(rows["error"], edges, color=COLOURS["outside"], linewidth=1.2, label="truth − MLE")
+        axes.set_yscale("log")
+        smallest = rows.loc[rows["error"] > 0, "error"].min()
+        axes.set_ylim(smallest / 20, 1.5)
+        shown = rows[(rows["error"] > 0) | (rows["deviation"] > smallest / 20)]
+        reach = 1.05 * shown[["left", "right"]].abs().to_numpy().max()
+        axes.set_xlim(-reach, reach)
+        name, unit = KINDS[kind]
+        axes.set_xlabel(axis_label(f"deviation of {name}", unit))
+        axes.locator_params(axis="x", nbins=5)
+    fig.axes[0].set_ylabel("share of the data")
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper left", ncols=2)
+    return fig
+
+
+@styled
+def coverage_by_members(coverage: pd.DataFrame) -> Figure:
+    """Envelope violation against the number of members.
+
+    Parameters
+    ----------
+    coverage
+        The contract's table: kind, n_members, EV.
+    """
+    fig = new_figure(3.6, 2.8)
+    axes = fig.subplots()
+    for (kind, rows), colour, marker in zip(coverage.groupby("kind"), ("std", "outside"), "os", strict=False):
+        axes.plot(
+            rows["n_members"], 100 * rows["EV"], marker=marker, markersize=3, linewidth=1, color=COLOURS[colour],
+            label=KINDS[kind][0],
+        )  # fmt: skip
+    members = np.unique(coverage["n_members"])
+    axes.plot(members, 200 / (members + 1), color=COLOURS["note"], linewidth=0.8, linestyle="--", label="promised")
+    axes.set(xscale="log", yscale="log", xlabel="members", ylabel="outside the bounds (%)")
+    axes.grid()
+    fig.legend(loc="outside upper left", ncols=3, columnspacing=1.2)
     return fig

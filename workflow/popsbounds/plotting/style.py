@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-__all__ = ["COLOURS", "axis_label", "new_figure", "quantity_label", "save", "structure_label", "styled"]
+__all__ = [
+    "COLOURS",
+    "axis_label",
+    "narrow_log_ticks",
+    "new_figure",
+    "quantity_label",
+    "save",
+    "structure_label",
+    "styled",
+]
 
 COLOURS = {
     "range": "#9CCBE8",  # members, low to high
@@ -108,6 +119,15 @@ def quantity_label(quantity: str) -> str:
 def axis_label(text: str, unit: str) -> str:
     """Axis label with its unit, if it has one."""
     return f"{text} ({_UNITS.get(unit, unit)})" if unit else text
+
+
+def narrow_log_ticks(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade where powers of ten alone would leave a logarithmic axis bare."""
+    axis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    if high / low < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
 
 
 def save(fig: Figure, stem: str | Path) -> list[Path]:
