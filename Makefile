@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report potentials test lint format docs clean
+.PHONY: run report calibration potentials test gpu benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -24,11 +24,22 @@ report: $(READY)
 	$(SNAKEMAKE)
 	$(SNAKEMAKE) --report results/$(STUDY)/report.html
 
+calibration: $(READY)
+	$(SNAKEMAKE) calibration
+	@$(BIN)/python -m popsbounds.report results/$(STUDY) posteriors
+
 potentials: $(READY)
 	$(SNAKEMAKE) write_potentials
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy.
+gpu: $(READY)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[gpu]"
+
+benchmark: $(READY)
+	$(BIN)/python tests/benchmarks/fit.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
