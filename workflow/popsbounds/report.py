@@ -1,6 +1,7 @@
 """What a study found, as pages of the report and as text for a terminal.
 
-``python -m popsbounds.report results/demo`` prints the summary.
+``python -m popsbounds.report results/demo`` prints the summary; with
+``posteriors`` after it, the comparison of posteriors.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-__all__ = ["html_table", "summary"]
+from popsbounds.config import load_config
+from popsbounds.fit import coverage_caveats
 
+__all__ = ["html_table", "posteriors", "summary"]
+
+_NAMES = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -69,6 +74,7 @@ def summary(study: str | Path) -> str:
     """
     study = Path(study)
     fit = json.loads((study / "fit" / "summary.json").read_text())
+    settings = load_config(study / "config.yaml").fit
     tables = {
         name: pd.read_parquet(study / "tables" / f"{name}.parquet")
         for name in ("calibration", "std_ratio", "properties", "bounds")
@@ -79,14 +85,15 @@ def summary(study: str | Path) -> str:
         "",
     ]
 
-    names = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
-    rows = [["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]]
+    head = ["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]
+    rows = [[*head, "interval score (2 %)"]]
     for line in tables["calibration"].itertuples():
-        violation = f"{100 * line.EV:.1f} %"
-        rows.append(
-            [names[line.kind], _number(line.MAE), violation, _number(line.error_over_std), _number(line.mean_width)]
-        )
+        numbers = [_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
+        rows.append([_NAMES[line.kind], _number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
     lines += [_markdown(rows), ""]
+    lines += [
+        f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(tables["calibration"], settings)]
+    ]
 
     fewest = tables["bounds"].groupby(["property", "quantity"])["n_ok"].min()
     rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]]
@@ -120,5 +127,26 @@ def summary(study: str | Path) -> str:
     return "\n".join(lines)
 
 
+def posteriors(study: str | Path) -> str:
+    """How the rival posteriors did, in Markdown: one row each, one column a split; EV in %, interval score.
+
+    Parameters
+    ----------
+    study
+        Its folder, such as ``results/calibration``.
+    """
+    table = pd.read_parquet(Path(study) / "tables" / "posteriors.parquet")
+    table["cell"] = [f"{100 * line.EV:.1f}, {line.interval_score:.3g}" for line in table.itertuples()]
+    pages = []
+    for conformal, title in ((False, "as they are"), (True, "stretched to leave out 2 % of the calibration data")):
+        for kind, name in _NAMES.items():
+            part = table[(table["kind"] == kind) & (table["conformal"] == conformal)]
+            cells = part.pivot(index="posterior", columns="split", values="cell")
+            cells = cells.reindex(index=part["posterior"].unique(), columns=part["split"].unique())
+            rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]
+            pages.append(_markdown(rows))
+    return "\n\n".join(pages)
+
+
 if __name__ == "__main__":
-    print(summary(sys.argv[1]))
+    print({"summary": summary, "posteriors": posteriors}[(sys.argv[2:] or ["summary"])[0]](sys.argv[1]))
