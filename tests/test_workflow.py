@@ -17,7 +17,7 @@ from ase.build import bulk
 from popsbounds.config import load_config
 from popsbounds.ensemble import Ensemble
 from popsbounds.propagate import DTYPES
-from popsbounds.report import summary
+from popsbounds.report import posteriors, summary
 from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +158,8 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
     assert dict(np.load(out / "fit" / "posterior.npz"))["kind"] == "gaussian"
     rivals = pd.read_parquet(out / "tables" / "posteriors.parquet")
     assert set(rivals["split"]) == {"random", "surfaces"}
+    page = posteriors(out)
+    assert page.count("POPS ensemble, all rows") == 5  # two kinds, as they are and stretched, and its time
     slabs = pd.read_parquet(out / "dataset" / "frames.parquet").query("group == 'slab'")
     energies = rivals.query("split == 'surfaces' and kind == 'energy'")
     assert (energies["n_points"] == len(slabs)).all()

@@ -128,7 +128,7 @@ def summary(study: str | Path) -> str:
 
 
 def posteriors(study: str | Path) -> str:
-    """How the rival posteriors did, in Markdown: one row each, one column a split; EV in %, interval score.
+    """How the rival posteriors did, in Markdown: one row each, one column a split; EV in %, interval score; fit times.
 
     Parameters
     ----------
@@ -145,6 +145,9 @@ def posteriors(study: str | Path) -> str:
             cells = cells.reindex(index=part["posterior"].unique(), columns=part["split"].unique())
             rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]
             pages.append(_markdown(rows))
+    seconds = pd.read_csv(Path(study) / "calibration" / "random_seconds.csv")
+    rows = [["fit, beyond the ridge regression", "s"], *([name, f"{s:.0f}"] for name, s in seconds.to_numpy())]
+    pages.append(_markdown(rows))
     return "\n\n".join(pages)
 
 

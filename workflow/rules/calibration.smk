@@ -8,7 +8,8 @@ rule compare_posteriors:
         matrices=rules.prepare_fit.input.matrices,
         rows=rules.prepare_fit.input.rows,
     output:
-        f"{OUT}/calibration/{{split}}.parquet",
+        table=f"{OUT}/calibration/{{split}}.parquet",
+        seconds=f"{OUT}/calibration/{{split}}_seconds.csv",
     log:
         f"{OUT}/logs/compare_posteriors/{{split}}.log",
     wildcard_constraints:
@@ -28,7 +29,7 @@ rule compare_posteriors:
 
 rule gather_posteriors:
     input:
-        expand(rules.compare_posteriors.output[0], split=SPLITS),
+        expand(rules.compare_posteriors.output.table, split=SPLITS),
     output:
         f"{OUT}/tables/posteriors.parquet",
     log:
