@@ -298,7 +298,8 @@ def factor_of(ridge: Ridge, corrections: Corrections, exponent: float) -> np.nda
     _require_some(corrections)
     eigenvalues, vectors = eigh(corrections.second_moment / corrections.kept.sum())
     floor = eigenvalues[-1] * len(eigenvalues) * np.finfo(float).eps
-    return ridge.factor @ (vectors * np.maximum(eigenvalues, floor) ** (exponent / 2))
+    # The symmetric root: eigenvectors come with arbitrary signs, which would decide the members.
+    return ridge.factor @ (vectors * np.maximum(eigenvalues, floor) ** (exponent / 2)) @ vectors.T
 
 
 def _require_some(corrections: Corrections) -> None:
