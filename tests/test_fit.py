@@ -8,8 +8,9 @@ import pytest
 from ase.build import bulk
 
 from popsbounds.calculators import make_calculator
-from popsbounds.calibration import RIVALS, compare, resplit
+from popsbounds.calibration import DRAWS, PRINCIPAL, RIVALS, compare, resplit
 from popsbounds.config import (
+    CalibrationCase,
     Config,
     Fit,
     LammpsCalculator,
@@ -281,18 +282,26 @@ CONFIG = Config.model_validate(
 
 
 def test_rivals_are_judged_by_the_same_data(shards):
-    table = compare(resplit(shards, []), CONFIG, MODEL.constants, np.random.default_rng(0))
+    table = compare(shards, CONFIG, CalibrationCase(), MODEL.constants, np.random.default_rng(0))
     assert set(table["posterior"]) == {
-        *RIVALS, "Bayesian ridge", "bagging", "bagging, rescaled", "POPS ensemble, all rows",
+        *RIVALS, "constant width", "Bayesian ridge", "bagging", "bagging, rescaled", "POPS ensemble, all rows",
     }  # fmt: skip
-    assert (table.groupby(["posterior", "kind", "conformal"]).size() == 1).all()
+    assert (table.groupby(["posterior", "draw", "kind", "conformal"]).size() == 1).all()
     assert np.isfinite(table["interval_score"]).all()
-    plain = table[~table["conformal"]].set_index(["kind", "posterior"])
+    for name in PRINCIPAL:
+        drawn = table[(table["posterior"] == name) & (table["kind"] == "force") & ~table["conformal"]]
+        assert list(drawn["draw"]) == list(DRAWS)
+        drawn = drawn.set_index("draw")
+        assert list(drawn["n_members"]) == [30, 100, 2000, 30, 30]
+        # More members reach farther, whatever the sampling the spread is the same.
+        assert drawn.loc["2000 members", "mean_width"] > drawn.loc["100 members", "mean_width"]
+        assert drawn.loc["Sobol", "mean_width"] == pytest.approx(drawn.loc["", "mean_width"], rel=0.3)
+    plain = table[~table["conformal"] & (table["draw"] == "")].set_index(["kind", "posterior"])
     for _, rows in plain.groupby("kind"):
         assert rows["MAE"].nunique() == rows["n_points"].nunique() == 1
     # Five bags agree with each other far better than with the truth; all pointwise optima together do not.
     widths = plain["mean_width"].loc["force"]
-    assert widths["bagging"] < widths["hypercube, raw"]
+    assert widths["bagging"] < widths["hypercube"]
     # Rescaled, they are stretched about the fit by one factor.
     ratio = (
         plain.xs("bagging, rescaled", level="posterior")["mean_width"]
@@ -303,8 +312,9 @@ def test_rivals_are_judged_by_the_same_data(shards):
 
 def test_all_rows_of_the_raw_ensemble_are_streamed_right(shards):
     """Against the same ensemble with every correction in memory."""
-    split = resplit(shards, [])
-    table = compare(split, CONFIG, MODEL.constants, np.random.default_rng(0)).query("not conformal")
+    case, rng = CalibrationCase(), np.random.default_rng(0)
+    split = resplit(shards, case, rng)
+    table = compare(shards, CONFIG, case, MODEL.constants, rng).query("not conformal")
     scaling = prepare(split, MODEL.constants, total_energies=True)
     blocks = training_blocks(split, scaling)
     ridge = fit_ridge(accumulate(blocks, scaling.prior_mean))
@@ -321,11 +331,31 @@ def test_left_out_groups_are_the_test_data(shards):
     renamed = [
         Shard(s.matrix, s.rows.assign(group=np.where(s.rows["frame"] < 6, "rare", s.rows["group"]))) for s in shards
     ]
-    rows = pd.concat([s.rows for s in resplit(renamed, ["rare"])])
+    rng = np.random.default_rng(0)
+    rows = pd.concat([s.rows for s in resplit(renamed, CalibrationCase(left_out=["rare"]), rng)])
     assert (rows.loc[rows["frame"] < 6, "split"] == "test").all()
     assert set(rows.loc[rows["frame"] >= 6, "split"]) == {"train", "calibration", "unused"}
-    plain = pd.concat([s.rows for s in resplit(renamed, [])])
+    plain = pd.concat([s.rows for s in resplit(renamed, CalibrationCase(), rng)])
     assert set(plain["split"]) == {"train", "calibration", "test"}
+    with pytest.raises(InputError, match=r"calibration.cases.*\n.*no frame of group 'rar' \(did you mean 'rare'"):
+        resplit(renamed, CalibrationCase(left_out=["rar"]), rng)
+
+
+def test_part_of_the_training_frames(shards):
+    whole = pd.concat([s.rows for s in resplit(shards, CalibrationCase(), np.random.default_rng(0))])
+    part = pd.concat([s.rows for s in resplit(shards, CalibrationCase(train_fraction=0.5), np.random.default_rng(0))])
+    n = whole.loc[whole["split"] == "train", "frame"].nunique()
+    assert part.loc[part["split"] == "train", "frame"].nunique() == n // 2
+    assert (part.loc[whole["split"] != "train", "split"] == whole.loc[whole["split"] != "train", "split"]).all()
+    assert set(part.loc[whole["split"] == "train", "split"]) == {"train", "unused"}
+
+
+def test_a_case_changes_the_fit():
+    case = CalibrationCase(energy_rows="per_atom", regularisation=1e-6)
+    assert case.applied_to(Fit(posterior="hypercube")) == Fit(
+        posterior="hypercube", energy_rows="per_atom", regularisation=1e-6
+    )
+    assert CalibrationCase().applied_to(Fit()) == Fit()
 
 
 def test_component_selection_is_a_sorted_sample():

@@ -250,22 +250,23 @@ def test_coefficients_and_their_correlations() -> None:
 def test_rivals_beside_the_hypercube() -> None:
     table = pd.DataFrame(
         [
-            (split, name, kind, conformal, violation, score)
-            for split in ("random", "surface")
-            for name, violation, score in (("hypercube, raw", 0.05, 0.2), ("Gaussian", 0.02, 0.1))
+            (case, name, draw, kind, conformal, violation, score)
+            for case in ("random", "surface")
+            for name, violation, score in (("hypercube", 0.05, 0.2), ("Gaussian", 0.02, 0.1))
+            for draw in ("", "Sobol")
             for kind in ("energy", "force")
             for conformal in (False, True)
         ],
-        columns=["split", "posterior", "kind", "conformal", "EV", "interval_score"],
+        columns=["case", "posterior", "draw", "kind", "conformal", "EV", "interval_score"],
     )
     figure = posteriors.rival_posteriors(table)
     assert len(figure.axes) == 4
     outside, score = figure.axes[:2]
-    assert [label.get_text() for label in outside.get_yticklabels()] == ["Gaussian", "hypercube, raw"]
-    for split in ("random", "surface"):
-        (line,) = [item for item in outside.lines if item.get_label() == split]
+    assert [label.get_text() for label in outside.get_yticklabels()] == ["Gaussian", "hypercube"]
+    for case in ("random", "surface"):
+        (line,) = [item for item in outside.lines if item.get_label() == case]
         np.testing.assert_allclose(line.get_xdata(), [5, 2])
-        (line,) = [item for item in score.lines if item.get_label() == split]
+        (line,) = [item for item in score.lines if item.get_label() == case]
         np.testing.assert_allclose(line.get_xdata(), [1, 0.5])
 
 

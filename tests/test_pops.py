@@ -187,7 +187,7 @@ def test_weight_two_is_two_rows(problem):
     np.testing.assert_allclose(one.theta, other.theta, rtol=1e-9)
     # So do a Gaussian posterior's moments, before rows are counted for its width.
     moments = [
-        factor_of(ridge, second_pass(in_blocks(*rows), ridge, GaussianRecipe(weight_power=1.0)), 1.0)
+        factor_of(ridge, second_pass(in_blocks(*rows), ridge, GaussianRecipe(weight_power=1.0)))
         for ridge, rows in ((one, (x, y, doubled)), (other, repeated))
     ]
     shapes = [np.linalg.norm(x[:20] @ factor, axis=1) for factor in moments]
@@ -227,10 +227,11 @@ def test_rows_below_the_leverage_floor_have_no_correction(problem):
     x, y, w = problem
     x[::10] *= 1e-3  # leverages go with the square
     ridge = fitted(x, y, w)
+    mean = np.mean(w * accumulate_corrections(in_blocks(x, y, w), ridge).leverage)
     for floor in (0.0, 1e-9, 3e-6, 1e-3):
         found = accumulate_corrections(in_blocks(x, y, w), ridge, floor)
-        relative = found.leverage / ridge.effective_dimension
-        np.testing.assert_array_equal(found.kept, relative > floor)
+        np.testing.assert_array_equal(found.kept, w * found.leverage > floor * mean)
+        np.testing.assert_array_equal(corrections(ridge, x, y, w, floor)[1], found.kept)
         assert not found.stretch[~found.kept].any()
     assert (~found.kept).sum() >= N // 10
     with pytest.raises(ValueError, match="enough leverage"):
@@ -240,28 +241,24 @@ def test_rows_below_the_leverage_floor_have_no_correction(problem):
 def test_gaussian_is_as_wide_as_the_residuals_ask(problem):
     x, y, w = problem
     residual = np.abs(y - x @ fitted(x, y, w).theta)
-    for power, exponent in ((2.0, 1.0), (1.5, 1.0), (2.0, 0.5), (2.0, 0.0)):
-        outside = residual > 3 * posterior(problem, GaussianRecipe(power, exponent, violation=0.1)).moments(x)[1]
+    for power, weight_power in ((2.0, 0.0), (1.5, 0.8)):
+        recipe = GaussianRecipe(power, weight_power, violation=0.1)
+        outside = residual > 3 * posterior(problem, recipe).moments(x)[1]
         assert outside.mean() == pytest.approx(0.1, abs=0.01)
-        spread = posterior(problem, GaussianRecipe(power, exponent, violation=None)).moments(x)[1]
+        spread = posterior(problem, GaussianRecipe(power, weight_power, violation=None)).moments(x)[1]
         assert np.mean((residual / spread) ** 2) == pytest.approx(1)
 
 
-def test_gaussian_family_joins_the_metric_of_the_fit_and_the_moment_of_the_corrections(problem):
+def test_gaussian_has_the_moment_of_the_corrections_tempered_and_weighted(problem):
     x, y, w = problem
     ridge = fitted(x, y, w)
     dense = Dense(x, y, w, ridge.regularisation)
-    found = accumulate_corrections(in_blocks(x, y, w), ridge, leverage_floor=0.0)
-    ends = {0.0: dense.inverse, 1.0: dense.corrections.T @ dense.corrections / N}
-    for exponent, covariance in ends.items():
-        factor = factor_of(ridge, found, exponent)
-        np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-5, atol=1e-8 * covariance.max())
-    # The geometric mean G of A⁻¹ and M solves G A G = M.
-    factor = factor_of(ridge, found, 0.5)
-    mean = factor @ factor.T
-    np.testing.assert_allclose(
-        mean @ dense.root.T @ dense.root @ mean, ends[1.0], rtol=1e-5, atol=1e-8 * ends[1.0].max()
-    )
+    for power, weight_power in ((2.0, 0.0), (1.5, 0.8)):
+        found = accumulate_corrections(in_blocks(x, y, w), ridge, 0.0, power, weight_power)
+        factor = factor_of(ridge, found)
+        rows = w[:, None] ** (weight_power / 2) * dense.corrections * dense.leverage[:, None] ** (1 - power / 2)
+        expected = rows.T @ rows / N
+        np.testing.assert_allclose(factor @ factor.T, expected, rtol=1e-5, atol=1e-8 * expected.max())
 
 
 POSTERIORS = [HypercubeRecipe(), GaussianRecipe(), EnsembleRecipe(N)]

@@ -144,7 +144,7 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
     raw = yaml.safe_load(TINY.read_text())
     raw["dataset"]["calibration_fraction"] = 0.3
     raw["fit"] = {"conformal": 0.1}
-    raw["calibration"] = {"left_out": {"surfaces": ["slab"]}}
+    raw["calibration"] = {"cases": {"random": {}, "surfaces": {"left_out": ["slab"]}, "few": {"train_fraction": 0.5}}}
     config = tmp_path / "gaussian.yaml"
     config.write_text(yaml.safe_dump(raw))
     out = tmp_path / "results" / "tiny"
@@ -157,11 +157,11 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
     assert table.loc["force", "EV"] < 0.15
     assert dict(np.load(out / "fit" / "posterior.npz"))["kind"] == "gaussian"
     rivals = pd.read_parquet(out / "tables" / "posteriors.parquet")
-    assert set(rivals["split"]) == {"random", "surfaces"}
+    assert set(rivals["case"]) == {"random", "surfaces", "few"}
     page = posteriors(out)
     assert page.count("POPS ensemble, all rows") == 5  # two kinds, as they are and stretched, and its time
     slabs = pd.read_parquet(out / "dataset" / "frames.parquet").query("group == 'slab'")
-    energies = rivals.query("split == 'surfaces' and kind == 'energy'")
+    energies = rivals.query("case == 'surfaces' and kind == 'energy'")
     assert (energies["n_points"] == len(slabs)).all()
     assert (out / "figures" / "fig11_posteriors.png").stat().st_size > 10000
 

@@ -20,7 +20,7 @@ from sklearn.linear_model import BayesianRidge
 
 from popsbounds.pops import HypercubeRecipe, accumulate, fit_posterior, fit_ridge
 
-ROWS, PARAMETERS, BLOCK = 127_000, 1_596, 8192
+ROWS, PARAMETERS, BLOCK = 127_000, 1_596, 2048
 
 
 def block(index: int, rows: int, parameters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,8 +118,8 @@ def report(repeats: int) -> None:
         seconds = {what: np.median([run["seconds"] for run in found[what]]) for what in ("ridge", "pops")}
         memory = {what: max(run["memory"] for run in found[what]) for what in ("ridge", "pops")}
         dgemm = np.median([run["rate"] for run in found["dgemm"]])
-        # Gram, second moment: a symmetric product each; whitening: 1 1/8 of one; extremes: a full one.
-        rate = (1 + 1 + 1.125 + 2) * ROWS * PARAMETERS**2 / seconds["pops"] / 1e9
+        # Gram, second moment: a symmetric product each; whitening: 1 1/4 of one; extremes: a full one.
+        rate = (1 + 1 + 1.25 + 2) * ROWS * PARAMETERS**2 / seconds["pops"] / 1e9
         print(f"{ROWS:,} rows x {PARAMETERS:,} parameters, median of {repeats}, alternating")
         print(f"scikit-learn BayesianRidge   {seconds['ridge']:6.1f} s   {memory['ridge']:5.2f} GB")
         print(f"POPS, all three passes       {seconds['pops']:6.1f} s   {memory['pops']:5.2f} GB")

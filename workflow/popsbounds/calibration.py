@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from popsbounds.config import Config
+from popsbounds.config import CalibrationCase, Config
 from popsbounds.descriptors.shards import Shard
+from popsbounds.errors import InputError, did_you_mean
 from popsbounds.fit import Scaling, prepare, training_blocks, widening
 from popsbounds.pops import (
     Blocks,
@@ -30,49 +31,81 @@ from popsbounds.pops import (
 )
 from popsbounds.statistics import SCORE_LEVEL, calibration
 
-__all__ = ["RIVALS", "compare", "resplit"]
+__all__ = ["DRAWS", "PRINCIPAL", "RIVALS", "compare", "resplit"]
 
 RIVALS: dict[str, Recipe] = {
-    "hypercube, raw": HypercubeRecipe("raw"),
+    "hypercube": HypercubeRecipe(),
     "hypercube, standardised": HypercubeRecipe("standardised"),
     "hypercube, whitened": HypercubeRecipe("whitened"),
-    "hypercube, leave-one-out": HypercubeRecipe("raw", leave_one_out=True),
+    "hypercube, floor 1e-6": HypercubeRecipe(leverage_floor=1e-6),
+    "hypercube, floor 1e-4": HypercubeRecipe(leverage_floor=1e-4),
     "Gaussian": GaussianRecipe(),
     "Gaussian, leave-one-out": GaussianRecipe(leave_one_out=True),
-    "Gaussian, POPS moment": GaussianRecipe(2.0, 1.0, 0.0),
-    "Gaussian, tempered": GaussianRecipe(1.5, 1.0, 0.0),
-    "Gaussian, geometric mean": GaussianRecipe(2.0, 0.5, 0.0),
-    "Gaussian, weighted moment": GaussianRecipe(2.0, 1.0, 1.0),
-    "Gaussian, leverage": GaussianRecipe(2.0, 0.0, 0.0),
+    "Gaussian, tempered only": GaussianRecipe(weight_power=0.0),
+    "Gaussian, weighted only": GaussianRecipe(2.0, 1.0),
+    "Gaussian, POPS moment": GaussianRecipe(2.0, 0.0),
 }
 """Posteriors made of the corrections, by name."""
 
+DRAWS: dict[str, tuple[int | None, str]] = {
+    "": (None, "uniform"),
+    "100 members": (100, "uniform"),
+    "2000 members": (2000, "uniform"),
+    "Sobol": (None, "sobol"),
+    "Latin hypercube": (None, "latin_hypercube"),
+}
+"""Number of members (None: as configured) and sampling; all but the first are tried with the principal rivals only."""
+PRINCIPAL = ("hypercube", "Gaussian")
 
-def resplit(shards: Sequence[Shard], left_out: Sequence[str]) -> list[Shard]:
+
+def resplit(shards: Sequence[Shard], case: CalibrationCase, rng: np.random.Generator) -> list[Shard]:
     """Divide the data anew, for a study of posteriors.
 
     Parameters
     ----------
     shards
         The design matrix, split into train and test.
-    left_out
-        Groups that become the test data; with none, the test data stay what they are.
+    case
+        Which groups become the test data, and what share of the training frames stays.
+    rng
+        Source of the choice of frames.
 
     Returns
     -------
     list of Shard
         Every third of the test frames becomes calibration data. Where groups
-        are left out, the test frames of all others are ``unused``.
+        are left out, the test frames of all others are ``unused``, and so are
+        training frames that are not chosen.
+
+    Raises
+    ------
+    InputError
+        No frame is of a group to be left out.
     """
+    known = sorted(set().union(*(shard.rows["group"] for shard in shards)))
+    unknown = [f"no frame of group '{g}'{did_you_mean(g, known)}" for g in case.left_out if g not in known]
+    if unknown:
+        raise InputError("calibration.cases", unknown)
     found = []
     for shard in shards:
         rows = shard.rows
         test = rows["split"] == "test"
         split = rows["split"].mask(test & (rows["frame"] % 3 == 0), "calibration")
-        if left_out:
-            split = split.mask(split == "test", "unused").mask(rows["group"].isin(left_out), "test")
+        if case.left_out:
+            split = split.mask(split == "test", "unused").mask(rows["group"].isin(case.left_out), "test")
         found.append(Shard(shard.matrix, rows.assign(split=split)))
+    if case.train_fraction < 1:
+        frames = rng.permutation(_training_frames(found))
+        unused = frames[max(round(case.train_fraction * len(frames)), 1) :]
+        found = [
+            Shard(s.matrix, s.rows.assign(split=s.rows["split"].mask(s.rows["frame"].isin(unused), "unused")))
+            for s in found
+        ]
     return found
+
+
+def _training_frames(shards: Sequence[Shard]) -> np.ndarray:
+    return np.unique(np.concatenate([s.rows.loc[s.rows["split"] == "train", "frame"] for s in shards]))
 
 
 @dataclass(frozen=True)
@@ -108,18 +141,30 @@ class HeldOut:
             self.matrix @ theta, values.mean(axis=1), values.std(axis=1, ddof=1), values.min(axis=1), values.max(axis=1)
         )
 
+    def rms_errors(self, theta: np.ndarray) -> pd.Series:
+        """Root of the mean squared error of each kind."""
+        errors = self.rows["truth"] - self.rows["reference"] - self.matrix @ theta
+        return (errors**2).groupby(self.rows["kind"]).mean() ** 0.5
+
+    def with_constant_width(self, theta: np.ndarray, std: pd.Series) -> pd.DataFrame:
+        """The contract's table of error bars that know nothing but the kind of a datum: three `std` of it."""
+        middle, std = self.matrix @ theta, self.rows["kind"].map(std).to_numpy()
+        return self.pointwise(middle, middle, std, middle - 3 * std, middle + 3 * std)
+
 
 def compare(
-    shards: Sequence[Shard], config: Config, constants: Sequence[int], rng: np.random.Generator
+    shards: Sequence[Shard], config: Config, case: CalibrationCase, constants: Sequence[int], rng: np.random.Generator
 ) -> pd.DataFrame:
     """Fit every rival to the training rows and judge it by the test rows.
 
     Parameters
     ----------
     shards
-        The design matrix, from `resplit`.
+        The design matrix.
     config
         The study.
+    case
+        What is learnt from, how, and what is tested on.
     constants
         Columns of the elements' constants.
     rng
@@ -128,12 +173,19 @@ def compare(
     Returns
     -------
     DataFrame
-        The columns of `calibration`, by posterior and kind; `conformal` tells
-        whether the bounds were stretched until they left out 2 % of the
-        calibration data of their kind, by `factor`; `seconds` is the time that
-        the posterior took beyond the ridge regression.
+        The columns of `calibration`, by posterior and kind; `draw` is one of
+        `DRAWS`; `conformal` tells whether the bounds were stretched until they
+        left out 2 % of the calibration data of their kind, by `factor`;
+        `seconds` is the time that the posterior took beyond the ridge
+        regression.
+
+    Raises
+    ------
+    InputError
+        No frame is of a group to be left out.
     """
-    settings = config.fit
+    shards = resplit(shards, case, rng)
+    settings = case.applied_to(config.fit)
     scaling = prepare(shards, constants, settings.energy_rows == "total")
     blocks = training_blocks(shards, scaling)
     regularisation = None if settings.regularisation == "evidence" else settings.regularisation
@@ -143,10 +195,13 @@ def compare(
     }
     rows = []
 
-    def judge(name: str, n_members: int, seconds: float, table: Callable[[HeldOut], pd.DataFrame]) -> None:
+    def judge(
+        name: str, n_members: int, seconds: float, table: Callable[[HeldOut], pd.DataFrame], draw: str = ""
+    ) -> None:
         test = table(data["test"])
         factors = widening(table(data["calibration"]), SCORE_LEVEL)
-        rows.append(calibration(test, name, n_members).assign(conformal=False, factor=1.0, seconds=seconds))
+        common = {"draw": draw, "seconds": seconds}
+        rows.append(calibration(test, name, n_members).assign(**common, conformal=False, factor=1.0))
         # Too few calibration data cannot promise 2 %.
         test = test[test["kind"].isin([kind for kind, factor in factors.items() if np.isfinite(factor)])]
         if test.empty:
@@ -156,16 +211,20 @@ def compare(
             **{name: test["mle"] + factor * (test[name] - test["mle"]) for name in ("mean", "low", "high")},
             std=factor * test["std"],
         )
-        judged = calibration(stretched, name, n_members).assign(conformal=True, seconds=seconds)
+        judged = calibration(stretched, name, n_members).assign(**common, conformal=True)
         rows.append(judged.assign(factor=judged["kind"].map(factors)))
 
     def judge_posterior(name: str, make: Callable[[], Posterior]) -> None:
         start = time.perf_counter()
         posterior = make()
         seconds = time.perf_counter() - start
-        members = posterior.draw(config.ensemble.members, "uniform", rng)
-        judge(name, len(members), seconds, lambda held: held.with_members(ridge.theta, members))
+        for draw, (number, sampling) in DRAWS.items() if name in PRINCIPAL else [("", DRAWS[""])]:
+            members = posterior.draw(number or config.ensemble.members, sampling, rng)
+            # Judged before the loop goes on: the members are those of this draw.
+            judge(name, len(members), seconds, lambda held: held.with_members(ridge.theta, members), draw)  # noqa: B023
 
+    known = data["calibration"].rms_errors(ridge.theta)
+    judge("constant width", 0, 0.0, lambda held: held.with_constant_width(ridge.theta, known))
     judge_posterior("Bayesian ridge", lambda: Gaussian(ridge.theta, ridge.epistemic_factor))
     for name, recipe in RIVALS.items():
         judge_posterior(name, lambda recipe=recipe: fit_posterior(blocks, ridge, recipe))  # type: ignore[misc]
@@ -192,7 +251,7 @@ def compare(
 
 def _bag(shards: Sequence[Shard], scaling: Scaling, ridge: Ridge, rng: np.random.Generator) -> np.ndarray:
     """Parameters fitted to as many frames, drawn with replacement."""
-    frames = np.unique(np.concatenate([s.rows.loc[s.rows["split"] == "train", "frame"] for s in shards]))
+    frames = _training_frames(shards)
     counts = pd.Series(rng.multinomial(len(frames), np.full(len(frames), 1 / len(frames))), index=frames)
     drawn = []
     for shard in shards:

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from popsbounds.errors import InputError, did_you_mean
+from popsbounds.pops import LEVERAGE_FLOOR
 from popsbounds.structures import crystal_names
 
 __all__ = ["Config", "load_config", "parse_config", "read_yaml"]
@@ -279,10 +280,7 @@ class Fit(Section):
         "raw", description="Parameter coordinates in which the hypercube's axes are found."
     )
     power: Annotated[float, Field(ge=0, le=2)] = Field(
-        2.0, description="Gaussian: p of the moment Σ wᵃ r²/hᵖ z zᵀ; 2 is that of the corrections, less tempers it."
-    )
-    exponent: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.75, description="Gaussian: q between the metric of the fit (0) and the moment (1), along their geodesic."
+        1.75, description="Gaussian: p of the moment Σ wᵃ r²/hᵖ z zᵀ; 2 is that of the corrections, less tempers it."
     )
     weight_power: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="Gaussian: a of the rows' weights in the moment; 0 counts rows equally, 1 as the fit does."
@@ -295,7 +293,7 @@ class Fit(Section):
         ),
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
-        1e-3,
+        LEVERAGE_FLOOR,
         description=(
             "Rows whose leverage is below this share of the mean have no POPS correction: almost fixed by "
             "symmetry, they carry the noise of their label, which a correction would blow up."
@@ -313,11 +311,33 @@ class Fit(Section):
     )
 
 
+class CalibrationCase(Section):
+    """What is learnt from, how, and what is tested on."""
+
+    left_out: list[str] = Field(
+        default=[], description="Groups left out of the training data and tested on; none: the study's own test data."
+    )
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the training frames in use, drawn at random."
+    )
+    energy_rows: Literal["per_atom", "total"] | None = Field(
+        None, description="Instead of `fit.energy_rows`; null keeps that."
+    )
+    regularisation: Literal["evidence"] | PositiveFloat | None = Field(
+        None, description="Instead of `fit.regularisation`; null keeps that."
+    )
+
+    def applied_to(self, fit: Fit) -> Fit:
+        """Settings of the fit in this case."""
+        changed = {"energy_rows": self.energy_rows, "regularisation": self.regularisation}
+        return fit.model_copy(update={key: value for key, value in changed.items() if value is not None})
+
+
 class Calibration(Section):
     """Comparison of posteriors on held-out data, on demand (`make calibration`)."""
 
-    left_out: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], list[str]] = Field(
-        default={}, description="Sets of groups to leave out of the training data and test on, by a name of yours."
+    cases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], CalibrationCase] = Field(
+        default={"random": CalibrationCase()}, min_length=1, description="What to compare them in, by names of yours."
     )
     max_test_rows: PositiveInt = Field(20000, description="Test rows of a kind, drawn at random where there are more.")
     bags: PositiveInt = Field(5, description="Fits of the bagging ensemble.")

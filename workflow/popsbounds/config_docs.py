@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -91,7 +92,9 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if isinstance(field.default, Section):
         return "see below"
-    shown = yaml.safe_dump(field.default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+    annotation: Any = field.annotation
+    value = TypeAdapter(annotation).dump_python(field.default, mode="json", exclude_defaults=True)
+    shown = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
     return f"`{shown}`"
 
 
@@ -105,7 +108,8 @@ def _tables(model: type[Section], path: str, kind: str = "") -> Iterator[str]:
         named = next((a for a in (Element, Crystal, Facet) if a == annotation), None)
         words = _type_name(named or field.annotation)
         lines.append(f"| `{name}` | {words} | {_default(field)} | {field.description or ''} |")
-        several = "[]" if get_origin(field.annotation) is list else ""
+        containers: dict[Any, str] = {list: "[]", dict: ".<name>"}
+        several = containers.get(get_origin(field.annotation), "")
         sections = _sections(field.annotation)
         for section in sections:
             choice = f", kind `{get_args(section.model_fields['kind'].annotation)[0]}`" if len(sections) > 1 else ""

@@ -53,7 +53,7 @@ __all__ = [
     "write_posterior",
 ]
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 2048  # temporaries of a block stay in the allocator's hands instead of going back to the system
 _BINS = 121
 _Stage = TypeVar("_Stage")
 _Sum = TypeVar("_Sum", Moments, Corrections)
@@ -145,7 +145,7 @@ def make_recipe(settings: Fit, n_members: int, seed: int) -> Recipe:
     if settings.posterior == "hypercube":
         return HypercubeRecipe(settings.coordinates, *rows)
     if settings.posterior == "gaussian":
-        return GaussianRecipe(settings.power, settings.exponent, settings.weight_power, settings.violation, *rows)
+        return GaussianRecipe(settings.power, settings.weight_power, settings.violation, *rows)
     return EnsembleRecipe(n_members, seed, *rows)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from popsbounds.calibration import PRINCIPAL
 from popsbounds.config import load_config
 from popsbounds.fit import coverage_caveats
 
@@ -128,7 +129,7 @@ def summary(study: str | Path) -> str:
 
 
 def posteriors(study: str | Path) -> str:
-    """How the rival posteriors did, in Markdown: one row each, one column a split; EV in %, interval score; fit times.
+    """How the rival posteriors did, in Markdown: one row each, one column a case; EV in %, interval score; fit times.
 
     Parameters
     ----------
@@ -137,16 +138,30 @@ def posteriors(study: str | Path) -> str:
     """
     table = pd.read_parquet(Path(study) / "tables" / "posteriors.parquet")
     table["cell"] = [f"{100 * line.EV:.1f}, {line.interval_score:.3g}" for line in table.itertuples()]
+    table["name"] = table["posterior"].where(table["draw"] == "", table["posterior"] + ", " + table["draw"])
+    standard, plain = table["draw"] == "", ~table["conformal"]
+    chosen = {
+        "as they are": standard & plain,
+        "stretched to leave out 2 % of the calibration data": standard & ~plain,
+        "by number of members and sampling": plain & table["posterior"].isin(PRINCIPAL),
+    }
     pages = []
-    for conformal, title in ((False, "as they are"), (True, "stretched to leave out 2 % of the calibration data")):
+    for title, wanted in chosen.items():
         for kind, name in _NAMES.items():
-            part = table[(table["kind"] == kind) & (table["conformal"] == conformal)]
-            cells = part.pivot(index="posterior", columns="split", values="cell")
-            cells = cells.reindex(index=part["posterior"].unique(), columns=part["split"].unique())
+            part = table[(table["kind"] == kind) & wanted]
+            cells = part.pivot(index="name", columns="case", values="cell")
+            cells = cells.reindex(index=part["name"].unique(), columns=part["case"].unique()).fillna("")
             rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]
             pages.append(_markdown(rows))
-    seconds = pd.read_csv(Path(study) / "calibration" / "random_seconds.csv")
-    rows = [["fit, beyond the ridge regression", "s"], *([name, f"{s:.0f}"] for name, s in seconds.to_numpy())]
+    files = {case: Path(study) / "calibration" / f"{case}_seconds.csv" for case in table["case"].unique()}
+    seconds = pd.DataFrame({case: pd.read_csv(path, index_col=0)["seconds"] for case, path in files.items()})
+    rows = [
+        ["time to fit beyond the ridge regression (s)", *seconds.columns],
+        *(
+            [name, *(f"{s:.0f}" for s in line)]
+            for name, line in seconds.reindex(table["posterior"].unique()).iterrows()
+        ),
+    ]
     pages.append(_markdown(rows))
     return "\n\n".join(pages)
 

@@ -1,6 +1,6 @@
-# On demand: snakemake calibration. Posteriors compared on held-out data, one job a split.
+# On demand: snakemake calibration. Posteriors compared on held-out data, one job a case.
 
-SPLITS = ["random", *STUDY.calibration.left_out]
+CASES = list(STUDY.calibration.cases)
 
 
 rule compare_posteriors:
@@ -8,28 +8,33 @@ rule compare_posteriors:
         matrices=rules.prepare_fit.input.matrices,
         rows=rules.prepare_fit.input.rows,
     output:
-        table=f"{OUT}/calibration/{{split}}.parquet",
-        seconds=f"{OUT}/calibration/{{split}}_seconds.csv",
+        table=f"{OUT}/calibration/{{case}}.parquet",
+        seconds=f"{OUT}/calibration/{{case}}_seconds.csv",
     log:
-        f"{OUT}/logs/compare_posteriors/{{split}}.log",
+        f"{OUT}/logs/compare_posteriors/{{case}}.log",
     wildcard_constraints:
-        split="|".join(SPLITS),
+        case="|".join(CASES),
     conda:
         "../../envs/popsbounds.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        settings=settings("seed", "fit", "ensemble", "calibration"),
+        settings=lambda wildcards: settings("seed", "fit", "ensemble")
+        | {
+            "case": STUDY.calibration.cases[wildcards.case].model_dump(mode="json"),
+            "max_test_rows": STUDY.calibration.max_test_rows,
+            "bags": STUDY.calibration.bags,
+        },
     message:
-        "Comparing posteriors, split {wildcards.split}"
+        "Comparing posteriors, case {wildcards.case}"
     script:
         "../scripts/compare_posteriors.py"
 
 
 rule gather_posteriors:
     input:
-        expand(rules.compare_posteriors.output.table, split=SPLITS),
+        expand(rules.compare_posteriors.output.table, case=CASES),
     output:
         f"{OUT}/tables/posteriors.parquet",
     log:

@@ -13,6 +13,7 @@ Source: Perez, Subramanyam, Maliyov & Swinburne, npj Comput. Mater. 11, 263
 """
 
 from popsbounds.pops.corrections import (
+    LEVERAGE_FLOOR,
     Corrections,
     accumulate_corrections,
     accumulate_extremes,
@@ -38,6 +39,7 @@ from popsbounds.pops.posteriors import (
 from popsbounds.pops.ridge import Block, Blocks, Moments, Ridge, accumulate, fit_ridge, whiten
 
 __all__ = [
+    "LEVERAGE_FLOOR",
     "Block",
     "Blocks",
     "Corrections",

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 from popsbounds.pops.ridge import Block, Blocks, Ridge, like, to_numpy, whiten
 
 __all__ = [
+    "LEVERAGE_FLOOR",
     "Corrections",
     "accumulate_corrections",
     "accumulate_extremes",
@@ -18,6 +19,8 @@ __all__ = [
     "corrections",
     "pick_rows",
 ]
+
+LEVERAGE_FLOOR = 2e-5  # the hypercube's width hangs on it: see `make calibration`
 
 
 def corrections(
@@ -45,7 +48,7 @@ def corrections(
         Which rows those are.
     """
     z, residual, leverage = _errors(ridge, (x, y, w), leave_one_out=False)
-    kept = leverage > leverage_floor * ridge.effective_dimension
+    kept = w * leverage > _floor(ridge, leverage_floor)
     return z[kept] * (residual[kept] / leverage[kept])[:, None], kept
 
 
@@ -60,6 +63,11 @@ def _errors(ridge: Ridge, block: Block, leave_one_out: bool) -> tuple:
         # Of the fit without the row itself.
         residual = residual / (1 - w * leverage / ridge.weight)
     return z, residual, leverage
+
+
+def _floor(ridge: Ridge, share: float) -> float:
+    """What w h of a row must exceed: a share of its mean over the rows."""
+    return share * ridge.effective_dimension * ridge.weight / ridge.n_rows
 
 
 @dataclass
@@ -101,7 +109,7 @@ class Corrections:
 def accumulate_corrections(
     blocks: Blocks,
     ridge: Ridge,
-    leverage_floor: float = 1e-3,
+    leverage_floor: float = LEVERAGE_FLOOR,
     power: float = 2.0,
     weight_power: float = 0.0,
     leave_one_out: bool = False,
@@ -115,9 +123,9 @@ def accumulate_corrections(
     ridge
         The fit.
     leverage_floor
-        Share of the mean leverage (weighted, over the rows) below which a row
-        has no correction: with x near zero by symmetry, r/h is the noise of a
-        label over almost nothing, and one such row would set a box.
+        Share of the rows' mean leverage w h below which a row has no
+        correction: with x near zero by symmetry, r/h is the noise of a label
+        over almost nothing, and one such row would set a box.
     power
         p of the second moment Σ wᵃ r²/hᵖ z zᵀ; 2 is that of the corrections themselves.
     weight_power
@@ -129,11 +137,11 @@ def accumulate_corrections(
     p = len(ridge.theta)
     second_moment = np.zeros((p, p))
     parts = [(np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))]
-    floor = leverage_floor * ridge.effective_dimension
+    floor = _floor(ridge, leverage_floor)
     for block in blocks():
         z, residual, leverage = _errors(ridge, block, leave_one_out)
         xp = array_namespace(z)
-        kept = leverage > floor
+        kept = block[2] * leverage > floor
         safe = xp.where(kept, leverage, xp.ones_like(leverage))
         factor = xp.where(kept, residual, xp.zeros_like(residual)) / safe ** (power / 2)
         z *= (factor * block[2] ** (weight_power / 2))[:, None]  # in place: blocks are large

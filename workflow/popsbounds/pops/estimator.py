@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from popsbounds.pops.corrections import LEVERAGE_FLOOR
 from popsbounds.pops.posteriors import (
     EnsembleRecipe,
     GaussianRecipe,
@@ -24,7 +25,7 @@ from popsbounds.pops.ridge import Block, accumulate, fit_ridge
 
 __all__ = ["POPSRegression"]
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 2048
 
 
 class POPSRegression(RegressorMixin, BaseEstimator):
@@ -41,7 +42,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         corrections themselves.
     coordinates : {"raw", "standardised", "whitened"}
         Where the box's axes are found.
-    power, exponent, weight_power
+    power, weight_power
         Of the Gaussian, see `GaussianRecipe`.
     regularisation : float or "evidence"
         ρ of `Ridge`, relative to the features' mean squares. A number leaves
@@ -79,11 +80,10 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         *,
         posterior: Literal["hypercube", "gaussian", "ensemble"] = "hypercube",
         coordinates: Literal["raw", "standardised", "whitened"] = "raw",
-        power: float = 2.0,
-        exponent: float = 0.75,
+        power: float = 1.75,
         weight_power: float = 0.5,
         regularisation: float | Literal["evidence"] = 1e-8,
-        leverage_floor: float = 1e-3,
+        leverage_floor: float = LEVERAGE_FLOOR,
         n_members: int = 500,
         sampling: Literal["uniform", "sobol", "latin_hypercube"] = "uniform",
         fit_intercept: bool = True,
@@ -92,7 +92,6 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         self.posterior = posterior
         self.coordinates = coordinates
         self.power = power
-        self.exponent = exponent
         self.weight_power = weight_power
         self.regularisation = regularisation
         self.leverage_floor = leverage_floor
@@ -133,9 +132,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
         recipes: dict[str, Callable[[], Recipe]] = {
             "hypercube": lambda: HypercubeRecipe(self.coordinates, self.leverage_floor),
-            "gaussian": lambda: GaussianRecipe(
-                self.power, self.exponent, self.weight_power, leverage_floor=self.leverage_floor
-            ),
+            "gaussian": lambda: GaussianRecipe(self.power, self.weight_power, leverage_floor=self.leverage_floor),
             "ensemble": lambda: EnsembleRecipe(self.n_members, int(rng.integers(2**31)), self.leverage_floor),
         }
         if self.posterior not in recipes:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.special import ndtri
 from scipy.stats import qmc
 
 from popsbounds.pops.corrections import (
+    LEVERAGE_FLOOR,
     Corrections,
     accumulate_corrections,
     accumulate_extremes,
@@ -259,7 +259,7 @@ def axes_of(ridge: Ridge, corrections: Corrections, coordinates: str) -> tuple[n
         raise ValueError(f"unknown coordinates '{coordinates}'; known: {', '.join(_TO_COORDINATES)}")
     _require_some(corrections)
     transform = _TO_COORDINATES[coordinates](ridge)
-    axes = eigh(transform @ corrections.second_moment @ transform.T)[1][:, ::-1]
+    axes = np.linalg.eigh(transform @ corrections.second_moment @ transform.T)[1][:, ::-1]
     # Eigenvectors come with arbitrary signs: fix them.
     axes = axes * np.sign(axes[np.argmax(np.abs(axes), axis=0), np.arange(axes.shape[1])])
     to_raw = {
@@ -270,12 +270,8 @@ def axes_of(ridge: Ridge, corrections: Corrections, coordinates: str) -> tuple[n
     return to_raw[coordinates](), ridge.factor @ (transform.T @ axes)
 
 
-def factor_of(ridge: Ridge, corrections: Corrections, exponent: float) -> np.ndarray:
-    """Factor F of a Gaussian's covariance F Fᵀ, up to its scale: U Mᵠ Uᵀ, M the corrections' second moment.
-
-    Whitened by A, the fit's own metric is the identity, so that Mᵠ leads on the
-    geodesic from A⁻¹ (q = 0) to the corrections' own moment (q = 1); q = ½ is
-    the geometric mean of the two (Bhatia, Positive Definite Matrices, 2007).
+def factor_of(ridge: Ridge, corrections: Corrections) -> np.ndarray:
+    """Factor F of a Gaussian's covariance F Fᵀ: the mean second moment of the corrections, raw parameters.
 
     Parameters
     ----------
@@ -283,8 +279,6 @@ def factor_of(ridge: Ridge, corrections: Corrections, exponent: float) -> np.nda
         The fit.
     corrections
         Of all training rows.
-    exponent
-        q.
 
     Returns
     -------
@@ -296,10 +290,9 @@ def factor_of(ridge: Ridge, corrections: Corrections, exponent: float) -> np.nda
         No row has a correction.
     """
     _require_some(corrections)
-    eigenvalues, vectors = eigh(corrections.second_moment / corrections.kept.sum())
-    floor = eigenvalues[-1] * len(eigenvalues) * np.finfo(float).eps
+    eigenvalues, vectors = np.linalg.eigh(corrections.second_moment / corrections.kept.sum())
     # The symmetric root: eigenvectors come with arbitrary signs, which would decide the members.
-    return ridge.factor @ (vectors * np.maximum(eigenvalues, floor) ** (exponent / 2)) @ vectors.T
+    return ridge.factor @ (vectors * np.sqrt(np.clip(eigenvalues, 0.0, None))) @ vectors.T
 
 
 def _require_some(corrections: Corrections) -> None:
@@ -383,7 +376,7 @@ class HypercubeRecipe:
     power: ClassVar[float] = 2.0
     weight_power: ClassVar[float] = 0.0
     coordinates: str = "raw"
-    leverage_floor: float = 1e-3
+    leverage_floor: float = LEVERAGE_FLOOR
     leave_one_out: bool = False
 
     def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
@@ -409,14 +402,12 @@ class HypercubeRecipe:
 
 @dataclass(frozen=True)
 class GaussianRecipe:
-    """A Gaussian with the corrections' second moment, as wide as the training residuals ask for.
+    """A Gaussian with the corrections' tempered second moment, as wide as the training residuals ask for.
 
     Attributes
     ----------
     power : float
         p of the moment Σ wᵃ r²/hᵖ z zᵀ: 2 is that of the corrections, less tempers the rows of low leverage.
-    exponent : float
-        q of `factor_of`: 1 is the moment itself, 0 the metric of the fit.
     weight_power : float
         a of the moment: 0 counts rows equally, 1 as the fit does.
     violation : float or None
@@ -427,16 +418,15 @@ class GaussianRecipe:
         As for `accumulate_corrections`.
     """
 
-    power: float = 2.0
-    exponent: float = 0.75
+    power: float = 1.75
     weight_power: float = 0.5
     violation: float | None = 0.02
-    leverage_floor: float = 1e-3
+    leverage_floor: float = LEVERAGE_FLOOR
     leave_one_out: bool = False
 
     def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
         """See `Recipe`."""
-        return {"factor": factor_of(ridge, corrections, self.exponent)}
+        return {"factor": factor_of(ridge, corrections)}
 
     def measure(
         self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
@@ -472,7 +462,7 @@ class EnsembleRecipe:
     weight_power: ClassVar[float] = 0.0
     n_corrections: int = 500
     seed: int = 0
-    leverage_floor: float = 1e-3
+    leverage_floor: float = LEVERAGE_FLOOR
     leave_one_out: bool = False
 
     def prepare(self, ridge: Ridge, corrections: Corrections) -> dict[str, np.ndarray]:
