@@ -54,7 +54,7 @@ class PeakMemory(threading.Thread):
             status = Path("/proc/self/status").read_text()
             resident = next(line for line in status.splitlines() if line.startswith("RssAnon"))
             self.peak = max(self.peak, int(resident.split()[1]) / 1e6)
-            time.sleep(0.02)
+            time.sleep(0.1)
 
 
 def pops_fit(blocks, parameters: int) -> None:

@@ -50,7 +50,7 @@ def rival_posteriors(posteriors: pd.DataFrame) -> Figure:
     plain = plain[plain["relative"].notna()]
     names, cases = list(dict.fromkeys(plain["posterior"])), list(dict.fromkeys(plain["case"]))
     kinds = [kind for kind in _KINDS if (plain["kind"] == kind).any()]
-    fig = new_figure(FULL_WIDTH, (0.04 * len(cases) + 0.1) * len(names) * len(kinds) + 0.8)
+    fig = new_figure(FULL_WIDTH, (0.03 * len(cases) + 0.1) * len(names) * len(kinds) + 0.8)
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey=True)
     for row, kind in enumerate(kinds):
         for column, (quantity, label) in enumerate(
@@ -69,5 +69,5 @@ def rival_posteriors(posteriors: pd.DataFrame) -> Figure:
                 narrow_log_ticks(axes.xaxis)
                 axes.axvline(1, color="black", linewidth=0.7)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper left", ncols=len(cases))
+    fig.legend(handles, labels, loc="outside upper left", ncols=min(len(cases), 5))
     return fig
