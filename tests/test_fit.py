@@ -299,7 +299,7 @@ def test_rivals_are_judged_by_the_same_data(shards):
     plain = table[~table["conformal"] & (table["draw"] == "")].set_index(["kind", "posterior"])
     for _, rows in plain.groupby("kind"):
         assert rows["MAE"].nunique() == rows["n_points"].nunique() == 1
-    # Five bags agree with each other far better than with the truth; all pointwise optima together do not.
+    # Five bags agree with each other far better than with the truth.
     widths = plain["mean_width"].loc["force"]
     assert widths["bagging"] < widths["hypercube"]
     # Rescaled, they are stretched about the fit by one factor.

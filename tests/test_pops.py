@@ -148,18 +148,19 @@ def test_leave_one_out_residuals_are_those_of_fits_without_the_row(problem):
 def test_sums_over_shards_add(problem):
     x, y, w = problem
     halves = [tuple(a[part] for a in problem) for part in (slice(0, 130), slice(130, N))]
+    halves.append(tuple(a[:0] for a in problem))  # a shard may have no training rows
     moments = [accumulate(in_blocks(*half), np.zeros(P)) for half in halves]
-    ridge, other = fit_ridge(moments[0] + moments[1]), fitted(x, y, w)
+    ridge, other = fit_ridge(moments[0] + moments[1] + moments[2]), fitted(x, y, w)
     np.testing.assert_allclose(ridge.theta, other.theta, rtol=1e-7)
     for recipe in (HypercubeRecipe(), GaussianRecipe(), EnsembleRecipe(50, seed=3)):
         parts = [second_pass(in_blocks(*half), ridge, recipe) for half in halves]
-        found = parts[0] + parts[1]
+        found = parts[0] + parts[1] + parts[2]
         assert isinstance(found, Corrections)
         assert len(found.leverage) == N
         prepared = recipe.prepare(ridge, found)
         measured = [
             recipe.measure(in_blocks(*half), first, part, prepared)
-            for half, first, part in zip(halves, (0, 130), parts, strict=True)
+            for half, first, part in zip(halves, (0, 130, N), parts, strict=True)
         ]
         spread = recipe.finish(ridge, prepared, measured)
         whole = fit_posterior(in_blocks(x, y, w), ridge, recipe)
@@ -313,6 +314,26 @@ def test_raw_ensemble_draws_the_pointwise_optima(problem):
     for sampling, number, message in (("sobol", 5, "use 'uniform'"), ("uniform", 31, "31 members asked for, 30")):
         with pytest.raises(ValueError, match=message):
             ensemble.draw(number, sampling, np.random.default_rng(0))
+
+
+def test_signs_of_eigenvectors_do_not_decide_the_members(problem, monkeypatch):
+    plain = posterior(problem, GaussianRecipe()).draw(5, "uniform", np.random.default_rng(0))
+    eigh = np.linalg.eigh
+
+    def flipped(matrix):
+        values, vectors = eigh(matrix)
+        return values, vectors * np.where(np.arange(len(values)) % 2, -1, 1)
+
+    monkeypatch.setattr(np.linalg, "eigh", flipped)
+    other = posterior(problem, GaussianRecipe()).draw(5, "uniform", np.random.default_rng(0))
+    np.testing.assert_allclose(other, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", [HypercubeRecipe(), GaussianRecipe()], ids=lambda r: type(r).__name__)
+def test_no_error_no_spread(problem, recipe):
+    x, _, w = problem
+    found = posterior((x, np.zeros(N), w), recipe)
+    np.testing.assert_array_equal(found.moments(x)[1], 0)
 
 
 def test_unknown_coordinates(problem):

@@ -73,7 +73,7 @@ def resplit(shards: Sequence[Shard], case: CalibrationCase, rng: np.random.Gener
     Returns
     -------
     list of Shard
-        Every third of the test frames becomes calibration data. Where groups
+        Test frames whose number divides by three become calibration data. Where groups
         are left out, the test frames of all others are ``unused``, and so are
         training frames that are not chosen.
 
@@ -120,6 +120,8 @@ class HeldOut:
         """Rows of one split, at most `limit` of each kind, drawn at random."""
         table = pd.concat([s.rows.assign(shard=k, row=np.arange(len(s.rows))) for k, s in enumerate(shards)])
         table = table[table["split"] == split]
+        if table.empty:
+            raise InputError("calibration.cases", [f"no {split} data: there are too few test frames"])
         picked = [
             group.iloc[np.sort(rng.permutation(len(group))[:limit])] for _, group in table.groupby("kind", sort=True)
         ]

@@ -272,8 +272,8 @@ class Fit(Section):
     posterior: Literal["hypercube", "gaussian", "ensemble"] = Field(
         "gaussian",
         description=(
-            "Kind of posterior: a Gaussian with the corrections' second moment, the paper's hypercube, or the "
-            "corrections of randomly chosen rows themselves."
+            "Kind of posterior: a Gaussian with the corrections' tempered and weighted second moment, the paper's "
+            "hypercube, or the corrections of randomly chosen rows themselves."
         ),
     )
     coordinates: Literal["raw", "standardised", "whitened"] = Field(
@@ -288,15 +288,15 @@ class Fit(Section):
     violation: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         0.02,
         description=(
-            "Gaussian: share of the training residuals that exceed three standard deviations (the reach of 500 "
-            "members); null makes their root mean square one standard deviation."
+            "Gaussian: share of the residuals of rows with a correction that exceed three standard deviations (the "
+            "reach of 500 members); null makes their root mean square one standard deviation."
         ),
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
         LEVERAGE_FLOOR,
         description=(
-            "Rows whose leverage is below this share of the mean have no POPS correction: almost fixed by "
-            "symmetry, they carry the noise of their label, which a correction would blow up."
+            "Rows whose leverage, times their weight, is below this share of the mean have no POPS correction: "
+            "almost fixed by symmetry, they carry the noise of their label, which a correction would blow up."
         ),
     )
     leave_one_out: bool = Field(
@@ -340,7 +340,7 @@ class Calibration(Section):
         default={"random": CalibrationCase()}, min_length=1, description="What to compare them in, by names of yours."
     )
     max_test_rows: PositiveInt = Field(20000, description="Test rows of a kind, drawn at random where there are more.")
-    bags: PositiveInt = Field(5, description="Fits of the bagging ensemble.")
+    bags: Annotated[int, Field(ge=2)] = Field(5, description="Fits of the bagging ensemble.")
 
 
 class Ensemble(Section):

@@ -72,7 +72,7 @@ class Scaling:
     prior_mean : ndarray, shape (P,)
         Each element's constant from the training energies' composition, zero elsewhere.
     energy_scale, force_scale : float
-        Factors that give energies and forces the same total weight.
+        Factors that give energies and forces the same total weight, as rows per atom.
     total_energies : bool
         Whether energy rows stand for total energies: per-atom rows that weigh n² as much.
     """
@@ -176,8 +176,8 @@ def write_posterior(path: Path, ridge: Ridge, posterior: Posterior, corrections:
 
     Holds the kind of the posterior and its fields: theta_mle (P,), modes (P, K)
     and low, high (K,) of a hypercube with the coordinates of its axes, factor (P, K) of a Gaussian, corrections
-    (M, P) of an ensemble. Beside them covariance_factor (P, P; A⁻¹ = U Uᵀ),
-    alpha and lambda of the fit, and how many rows have a correction
+    (M, P) of an ensemble. Beside them covariance_factor (P, P; C Cᵀ = (Xᵀ W X + λ/α S²)⁻¹ for
+    weights of mean one), alpha and lambda of the fit, and how many rows have a correction
     (n_corrections) or too little leverage for one (n_skipped).
     """
     arrays: dict[str, Any] = {_KEYS.get(f.name, f.name): getattr(posterior, f.name) for f in fields(posterior)}  # type: ignore[arg-type]
@@ -358,9 +358,10 @@ def coverage_caveats(calibration: pd.DataFrame, settings: Fit) -> list[str]:
         promised = promised_violation(settings, line.n_members)
         error = np.sqrt(promised * (1 - promised) / line.n_points)
         if promised + 3 * error < line.EV:
+            remedy = "; `fit.conformal` widens them" if settings.conformal is None else ""
             found.append(
-                f"{100 * line.EV:.2g} % of the held-out {line.kind} data lie outside the bounds of "
-                f"{line.n_members} members, where {100 * promised:.1g} % are promised; `fit.conformal` widens them"
+                f"{100 * line.EV:.3g} % of the held-out {line.kind} data lie outside the bounds of "
+                f"{line.n_members} members, where {100 * promised:.2g} % are promised{remedy}"
             )
     return found
 

@@ -96,15 +96,19 @@ def summary(study: str | Path) -> str:
         f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(tables["calibration"], settings)]
     ]
 
+    # Where all members agree, as on the zero of a scale, there is nothing to bracket.
+    judged = tables["bounds"][tables["bounds"]["std"] > 0].dropna(subset=["bracketed"])
+    brackets = judged.groupby(["property", "quantity"])["bracketed"].agg(["sum", "size"])
     fewest = tables["bounds"].groupby(["property", "quantity"])["n_ok"].min()
     rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]]
     for line in tables["std_ratio"].itertuples():
-        if line.n_structures:
+        if (line.property, line.quantity) in brackets.index:
+            inside, number = brackets.loc[(line.property, line.quantity)]
             rows.append(
                 [
                     line.property,
                     line.quantity,
-                    f"{round(line.fraction_bracketed * line.n_structures)} of {line.n_structures}",
+                    f"{inside} of {number}",
                     _number(line.mean_error_over_std),
                     _number(line.paper_mean_error_over_std),
                     _number(line.mean_error_over_range),

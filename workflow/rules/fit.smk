@@ -93,7 +93,7 @@ rule prepare_posterior:
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
-        "Principal axes of the corrections"
+        "Shape of the posterior"
     script:
         "../scripts/prepare_posterior.py"
 
@@ -117,7 +117,7 @@ rule measure_posterior:
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
-        "Pass 3: extent of the corrections of shard {wildcards.shard}"
+        "Pass 3: extent of the posterior in shard {wildcards.shard}"
     script:
         "../scripts/measure_posterior.py"
 

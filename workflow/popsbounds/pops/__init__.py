@@ -3,8 +3,8 @@
 Pure linear algebra on blocks of rows; knows nothing of atoms or files, and is
 usable alone. The design matrix is only ever seen block by block, three times:
 for the sums of the ridge regression, for the corrections' second moment, and
-for their extremes. Memory is O(P² + block) whatever the number of rows N, time
-is linear in N. Sums of separate sets of rows add, so that passes can be spread
+for the posterior's extent. Memory is O(P² + block), and three numbers a row;
+time is linear in the number of rows. Sums of separate sets of rows add, so that passes can be spread
 over jobs. Blocks may be arrays of any library that follows the array API, such
 as PyTorch tensors on a GPU.
 

@@ -177,7 +177,7 @@ def accumulate_extremes(blocks: Blocks, stretch: np.ndarray, directions: np.ndar
     -------
     low, high : ndarray, shape (K,)
     """
-    low, high = np.full((2, directions.shape[1]), [[np.inf], [-np.inf]])
+    low, high = np.zeros((2, directions.shape[1]))  # Θ* itself is inside
     for x, part in _with_rows(blocks, stretch):
         use = np.flatnonzero(part)
         if len(use) == 0:
@@ -205,14 +205,15 @@ def accumulate_ratio(blocks: Blocks, residual: np.ndarray, directions: np.ndarra
     Returns
     -------
     ndarray, shape (n,)
-        |r|/|x F|; infinite where the posterior has no spread.
+        |r|/|x F|; infinite where the posterior has no spread for an error.
     """
     parts = []
     for x, part in _with_rows(blocks, residual):
         along = x @ like(directions, x)
         xp = array_namespace(along)
         deviation = to_numpy(xp.sqrt(xp.vecdot(along, along)))
-        parts.append(np.divide(np.abs(part), deviation, out=np.full(len(part), np.inf), where=deviation > 0))
+        ratio = np.where(part == 0, 0.0, np.inf)
+        parts.append(np.divide(np.abs(part), deviation, out=ratio, where=deviation > 0))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

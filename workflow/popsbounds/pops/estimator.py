@@ -38,8 +38,8 @@ class POPSRegression(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     posterior : {"hypercube", "gaussian", "ensemble"}
-        The paper's box, a Gaussian with the corrections' second moment, or the
-        corrections themselves.
+        The paper's box, a Gaussian with the corrections' tempered and weighted
+        second moment, or the corrections themselves.
     coordinates : {"raw", "standardised", "whitened"}
         Where the box's axes are found.
     power, weight_power
@@ -49,7 +49,8 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         the fit the same whether a row counts twice or is there twice; the
         evidence counts rows, so it does not.
     leverage_floor : float
-        Rows whose leverage is below this share of the mean have no correction.
+        Rows whose leverage, times their weight, is below this share of the mean
+        have no correction.
     n_members : int
         Members that bounds are taken over (an ensemble has no more than rows).
     sampling : {"uniform", "sobol", "latin_hypercube"}

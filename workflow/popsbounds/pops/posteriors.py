@@ -271,7 +271,7 @@ def axes_of(ridge: Ridge, corrections: Corrections, coordinates: str) -> tuple[n
 
 
 def factor_of(ridge: Ridge, corrections: Corrections) -> np.ndarray:
-    """Factor F of a Gaussian's covariance F Fᵀ: the mean second moment of the corrections, raw parameters.
+    """Factor F of a Gaussian's covariance F Fᵀ: the mean second moment that was summed, in raw parameters.
 
     Parameters
     ----------
@@ -411,9 +411,9 @@ class GaussianRecipe:
     weight_power : float
         a of the moment: 0 counts rows equally, 1 as the fit does.
     violation : float or None
-        Share of the training residuals that exceed three standard deviations,
-        which is as far as 500 members reach; None makes their root mean
-        square one standard deviation.
+        Share of the residuals of rows with a correction that exceed three
+        standard deviations, which is as far as 500 members reach; None makes
+        their root mean square one standard deviation.
     leverage_floor, leave_one_out
         As for `accumulate_corrections`.
     """
@@ -477,6 +477,8 @@ class EnsembleRecipe:
         """See `Recipe`."""
         chosen = prepared["chosen"] - first_row
         chosen = chosen[(chosen >= 0) & (chosen < len(part.kept))]
+        if len(chosen) == 0:
+            return {"scaled_rows": np.zeros((0, len(part.second_moment)))}
         return {"scaled_rows": pick_rows(blocks, part.stretch, chosen)}
 
     def finish(
