@@ -241,7 +241,7 @@ def fit_ridge(moments: Moments, regularisation: float | None = None) -> Ridge:
     gamma = float(np.sum(eigenvalues / shifted))
     residual = max(misfit(regularisation) - regularisation * float(solution @ solution), 0.0)
     # A = Rᵀ R. By QR, not Cholesky: it cannot fail, however ill-conditioned A is.
-    upper: np.ndarray = np.linalg.qr(np.sqrt(shifted)[:, None] * vectors.T * scale, mode="r")
+    upper = np.asarray(np.linalg.qr(np.sqrt(shifted)[:, None] * vectors.T * scale, mode="r"))
     # With its diagonal positive R is unique: signs of eigenvectors, which are arbitrary, would decide the members.
     upper *= np.where(np.diag(upper) < 0, -1.0, 1.0)[:, None]
     return Ridge(
