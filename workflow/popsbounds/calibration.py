@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -190,8 +191,7 @@ def compare(
     settings = case.applied_to(config.fit)
     scaling = prepare(shards, constants, settings.energy_rows == "total")
     blocks = training_blocks(shards, scaling)
-    regularisation = None if settings.regularisation == "evidence" else settings.regularisation
-    ridge = fit_ridge(accumulate(blocks, scaling.prior_mean), regularisation)
+    ridge = fit_ridge(accumulate(blocks, scaling.prior_mean), settings.regularisation)
     data = {
         split: HeldOut.of(shards, split, config.calibration.max_test_rows, rng) for split in ("test", "calibration")
     }
@@ -222,8 +222,7 @@ def compare(
         seconds = time.perf_counter() - start
         for draw, (number, sampling) in DRAWS.items() if name in PRINCIPAL else [("", DRAWS[""])]:
             members = posterior.draw(number or config.ensemble.members, sampling, rng)
-            # Judged before the loop goes on: the members are those of this draw.
-            judge(name, len(members), seconds, lambda held: held.with_members(ridge.theta, members), draw)  # noqa: B023
+            judge(name, len(members), seconds, partial(HeldOut.with_members, theta=ridge.theta, members=members), draw)
 
     known = data["calibration"].rms_errors(ridge.theta)
     judge("constant width", 0, 0.0, lambda held: held.with_constant_width(ridge.theta, known))

@@ -127,9 +127,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         if self.fit_intercept:
             # The prior must not pull at the constant, which carries the arbitrary zero.
             prior_mean[-1] = np.average(labels, weights=weight)
-        self.ridge_ = fit_ridge(
-            accumulate(blocks, prior_mean), None if self.regularisation == "evidence" else float(self.regularisation)
-        )
+        self.ridge_ = fit_ridge(accumulate(blocks, prior_mean), self.regularisation)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
         recipes: dict[str, Callable[[], Recipe]] = {
             "hypercube": lambda: HypercubeRecipe(self.coordinates, self.leverage_floor),

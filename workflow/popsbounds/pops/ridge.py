@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
@@ -181,7 +181,7 @@ class Ridge:
         return found
 
 
-def fit_ridge(moments: Moments, regularisation: float | None = None) -> Ridge:
+def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "evidence") -> Ridge:
     """Fit Θ* with a Gaussian prior.
 
     ρ maximises the evidence, which depends on the rows through the
@@ -193,7 +193,7 @@ def fit_ridge(moments: Moments, regularisation: float | None = None) -> Ridge:
     moments
         Weighted sums over the rows.
     regularisation
-        Fixed ρ; None maximises the evidence.
+        Fixed ρ; ``evidence`` maximises the evidence.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def fit_ridge(moments: Moments, regularisation: float | None = None) -> Ridge:
         fit = n * rho * np.sum((projected / shifted) ** 2) / misfit(rho)
         return 0.5 * (fit - np.sum(eigenvalues / shifted))
 
-    if regularisation is None:
+    if regularisation == "evidence":
         # The evidence may have several maxima: find the best on a grid, then refine it, by its slope, which
         # tells ρ to all digits where the evidence itself tells half of them.
         grid = np.linspace(np.log(smallest), np.log(max(eigenvalues[-1], smallest) * 1e3), 121)
