@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import BayesianRidge
 
-from popsbounds.pops import HypercubeRecipe, accumulate, fit_posterior, fit_ridge
+from popsbounds.pops import BLOCK_ROWS, HypercubeRecipe, accumulate, fit_posterior, fit_ridge
 
-ROWS, PARAMETERS, BLOCK = 127_000, 1_596, 2048
+ROWS, PARAMETERS, BLOCK = 127_000, 1_596, BLOCK_ROWS
 
 
 def block(index: int, rows: int, parameters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

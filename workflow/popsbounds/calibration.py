@@ -29,6 +29,7 @@ from popsbounds.pops import (
     fit_ridge,
     second_pass,
     whiten,
+    with_rows,
 )
 from popsbounds.statistics import SCORE_LEVEL, calibration
 
@@ -277,10 +278,7 @@ def _whole_ensemble(blocks: Blocks, ridge: Ridge, found: Corrections, matrix: np
     gradient = whiten(matrix, ridge.factor).T
     sums, squares = np.zeros((2, len(matrix)))
     low, high = np.full((2, len(matrix)), [[np.inf], [-np.inf]])
-    start = 0
-    for x, _, _ in blocks():
-        stretch = found.stretch[start : start + len(x)]
-        start += len(x)
+    for x, stretch in with_rows(blocks, found.stretch):
         use = stretch != 0
         along = (whiten(x[use], ridge.factor) * stretch[use, None]) @ gradient
         if len(along):

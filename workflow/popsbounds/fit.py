@@ -17,6 +17,7 @@ from popsbounds.config import Fit
 from popsbounds.dataset import weight_scales
 from popsbounds.descriptors.shards import Shard
 from popsbounds.pops import (
+    BLOCK_ROWS,
     Block,
     Blocks,
     Corrections,
@@ -53,14 +54,13 @@ __all__ = [
     "write_posterior",
 ]
 
-_BLOCK_ROWS = 2048  # temporaries of a block stay in the allocator's hands instead of going back to the system
 _BINS = 121
 _Stage = TypeVar("_Stage")
 _Sum = TypeVar("_Sum", Moments, Corrections)
 
 
 def _slices(n_rows: int) -> Iterable[slice]:
-    return (slice(start, min(start + _BLOCK_ROWS, n_rows)) for start in range(0, n_rows, _BLOCK_ROWS))
+    return (slice(start, min(start + BLOCK_ROWS, n_rows)) for start in range(0, n_rows, BLOCK_ROWS))
 
 
 @dataclass(frozen=True)

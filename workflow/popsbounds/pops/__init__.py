@@ -20,6 +20,7 @@ from popsbounds.pops.corrections import (
     accumulate_ratio,
     corrections,
     pick_rows,
+    with_rows,
 )
 from popsbounds.pops.estimator import POPSRegression
 from popsbounds.pops.posteriors import (
@@ -36,9 +37,10 @@ from popsbounds.pops.posteriors import (
     fit_posterior,
     second_pass,
 )
-from popsbounds.pops.ridge import Block, Blocks, Moments, Ridge, accumulate, fit_ridge, whiten
+from popsbounds.pops.ridge import BLOCK_ROWS, Block, Blocks, Moments, Ridge, accumulate, fit_ridge, whiten
 
 __all__ = [
+    "BLOCK_ROWS",
     "LEVERAGE_FLOOR",
     "Block",
     "Blocks",
@@ -66,4 +68,5 @@ __all__ = [
     "pick_rows",
     "second_pass",
     "whiten",
+    "with_rows",
 ]

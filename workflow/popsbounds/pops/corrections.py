@@ -18,6 +18,7 @@ __all__ = [
     "accumulate_ratio",
     "corrections",
     "pick_rows",
+    "with_rows",
 ]
 
 LEVERAGE_FLOOR = 2e-5  # the hypercube's width hangs on it: see `make calibration`
@@ -150,7 +151,7 @@ def accumulate_corrections(
     return Corrections(second_moment, *map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple]:
+def with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple]:
     """Blocks beside their share of an array that has one value a row."""
     start = 0
     for x, _, _ in blocks():
@@ -178,7 +179,7 @@ def accumulate_extremes(blocks: Blocks, stretch: np.ndarray, directions: np.ndar
     low, high : ndarray, shape (K,)
     """
     low, high = np.zeros((2, directions.shape[1]))  # Θ* itself is inside
-    for x, part in _with_rows(blocks, stretch):
+    for x, part in with_rows(blocks, stretch):
         use = np.flatnonzero(part)
         if len(use) == 0:
             continue
@@ -208,7 +209,7 @@ def accumulate_ratio(blocks: Blocks, residual: np.ndarray, directions: np.ndarra
         |r|/|x F|; infinite where the posterior has no spread for an error.
     """
     parts = []
-    for x, part in _with_rows(blocks, residual):
+    for x, part in with_rows(blocks, residual):
         along = x @ like(directions, x)
         xp = array_namespace(along)
         deviation = to_numpy(xp.sqrt(xp.vecdot(along, along)))
@@ -236,4 +237,4 @@ def pick_rows(blocks: Blocks, stretch: np.ndarray, chosen: np.ndarray) -> np.nda
     """
     wanted = np.zeros(len(stretch), dtype=bool)
     wanted[chosen] = True
-    return np.concatenate([to_numpy(x)[use] for x, use in _with_rows(blocks, wanted)]) * stretch[wanted, None]
+    return np.concatenate([to_numpy(x)[use] for x, use in with_rows(blocks, wanted)]) * stretch[wanted, None]

@@ -21,11 +21,9 @@ from popsbounds.pops.posteriors import (
     Recipe,
     fit_posterior,
 )
-from popsbounds.pops.ridge import Block, accumulate, fit_ridge
+from popsbounds.pops.ridge import BLOCK_ROWS, Block, accumulate, fit_ridge
 
 __all__ = ["POPSRegression"]
-
-_BLOCK_ROWS = 2048
 
 
 class POPSRegression(RegressorMixin, BaseEstimator):
@@ -119,8 +117,8 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         rows, labels, weight = self._rows(features[use]), target[use].astype(float), weight[use]
 
         def blocks() -> Iterable[Block]:
-            for i in range(0, len(labels), _BLOCK_ROWS):
-                part = slice(i, i + _BLOCK_ROWS)
+            for i in range(0, len(labels), BLOCK_ROWS):
+                part = slice(i, i + BLOCK_ROWS)
                 yield rows[part], labels[part], weight[part]
 
         prior_mean = np.zeros(rows.shape[1])

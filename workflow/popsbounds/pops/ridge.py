@@ -11,7 +11,18 @@ import numpy as np
 from array_api_compat import array_namespace, device, to_device
 from scipy.optimize import brentq
 
-__all__ = ["Array", "Block", "Blocks", "Moments", "Ridge", "accumulate", "fit_ridge", "to_numpy", "whiten"]
+__all__ = [
+    "BLOCK_ROWS",
+    "Array",
+    "Block",
+    "Blocks",
+    "Moments",
+    "Ridge",
+    "accumulate",
+    "fit_ridge",
+    "to_numpy",
+    "whiten",
+]
 
 Array = Any
 """An array of any library that follows the array API: NumPy, PyTorch on a GPU, …"""
@@ -19,6 +30,9 @@ Block = tuple[Array, Array, Array]
 """Rows X (n, P), labels y (n,) and positive weights w (n,)."""
 Blocks = Callable[[], Iterable[Block]]
 """Starts a pass over the rows."""
+
+BLOCK_ROWS = 2048
+"""Rows of a block: its temporaries stay in the allocator's hands instead of going back to the system."""
 
 _PANELS = 4
 
