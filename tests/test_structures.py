@@ -1,4 +1,4 @@
-"""Crystals against their space groups, slabs against the geometry of lattice planes."""
+"""Crystals and defects against their symmetry groups, slabs against the geometry of lattice planes."""
 
 from importlib import resources
 
@@ -10,8 +10,21 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from popsbounds import structures
+from popsbounds.calculators import make_calculator
+from popsbounds.config import LammpsCalculator
 from popsbounds.errors import InputError
-from popsbounds.structures import crystal, crystal_names, material_volume, nearest_neighbour_distance, slab
+from popsbounds.structures import (
+    INTERSTITIALS,
+    crystal,
+    crystal_names,
+    hop_inversion,
+    interstitial,
+    material_volume,
+    nearest_neighbour_distance,
+    slab,
+    supercell,
+    vacancy_hop,
+)
 
 PROTOTYPES = yaml.safe_load((resources.files("popsbounds.resources") / "crystals.yaml").read_text(encoding="utf-8"))
 NAMES = list(PROTOTYPES)
@@ -219,3 +232,168 @@ def test_slab_of_a_multiple_facet_is_the_same():
 def test_slab_rejects(bulk, facet):
     with pytest.raises(InputError):
         slab(bulk, "W", VOLUME, facet, 10.0, 8.0)
+
+
+@pytest.mark.parametrize(("bulk", "atoms_a_cell"), [("bcc", 2), ("fcc", 4)])
+def test_supercell(bulk, atoms_a_cell):
+    atoms = supercell(bulk, "W", VOLUME, 3)
+    assert len(atoms) == 27 * atoms_a_cell
+    np.testing.assert_allclose(atoms.cell[:], 3 * (atoms_a_cell * VOLUME) ** (1 / 3) * np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(atoms.positions[0], 0, atol=1e-12)
+    assert atoms.info == {"name": bulk}
+    assert symmetry(atoms).number == PROTOTYPES[bulk]["space_group"]
+    found = nearest_neighbour_distance(atoms)
+    assert found == pytest.approx(nearest_neighbour_distance(crystal(bulk, "W", VOLUME)))
+
+
+@pytest.mark.parametrize(("bulk", "repeats"), [("hcp", 2), ("bcc", 0)])
+def test_supercell_rejects(bulk, repeats):
+    with pytest.raises(InputError):
+        supercell(bulk, "W", VOLUME, repeats)
+
+
+# Point group of the defect and, for a dumbbell, its axis.
+SIA_SYMMETRY = {
+    "111": ("-3m", 12, [1, 1, 1]),
+    "110": ("mmm", 8, [1, 1, 0]),
+    "100": ("4/mmm", 16, [1, 0, 0]),
+    "TS": ("-42m", 8, None),
+    "OS": ("4/mmm", 16, None),
+}
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 4])
+@pytest.mark.parametrize("kind", INTERSTITIALS)
+class TestInterstitial:
+    @pytest.fixture
+    def atoms(self, kind, repeats):
+        return interstitial(kind, "W", VOLUME, repeats)
+
+    def test_full_symmetry(self, atoms, kind):
+        point_group, order, _ = SIA_SYMMETRY[kind]
+        found = spglib.get_symmetry_dataset((atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers), symprec=1e-8)
+        assert found.pointgroup == point_group
+        # One defect a cell: every operation belongs to its own point group.
+        assert len(found.rotations) == order
+        copies = np.sum(found.equivalent_atoms == found.equivalent_atoms[-1])
+        assert copies == (1 if kind in ("TS", "OS") else 2)
+
+    def test_geometry(self, atoms, kind, repeats):
+        a = (2 * VOLUME) ** (1 / 3)
+        bond = a * np.sqrt(3) / 2
+        assert len(atoms) == 2 * repeats**3 + 1
+        np.testing.assert_allclose(atoms.cell[:], repeats * a * np.eye(3), atol=1e-12)
+        assert atoms.pbc.all()
+        assert atoms.info == {"name": kind}
+        assert nearest_neighbour_distance(atoms) > (0.79 if repeats > 2 else 0.7) * bond
+        scaled = atoms.get_scaled_positions(wrap=False)
+        assert scaled.min() > -1e-9
+        assert scaled.max() < 1
+        _, _, axis = SIA_SYMMETRY[kind]
+        if axis is not None:
+            dumbbell = atoms.positions[-1] - atoms.positions[-2]
+            assert np.linalg.norm(np.cross(dumbbell, axis)) == pytest.approx(0, abs=1e-9)
+            assert 0.79 * bond < np.linalg.norm(dumbbell) < 0.91 * bond
+            middle = atoms.positions[-2:].mean(axis=0) / a
+            np.testing.assert_allclose(middle, repeats / 2)
+
+    def test_far_atoms_stay(self, atoms, repeats):
+        perfect = supercell("bcc", "W", VOLUME, repeats)
+        moved = [np.linalg.norm(perfect.positions - p, axis=1).min() for p in atoms.positions]
+        assert np.sum(np.array(moved) > 1e-9) <= 12
+
+
+def test_octahedral_and_tetrahedral_sites():
+    """The inserted atom has two and four neighbours at the same distance."""
+    for kind, neighbours in (("OS", 2), ("TS", 4)):
+        atoms = interstitial(kind, "W", VOLUME, 4)
+        distances = np.sort(atoms.get_distances(-1, range(len(atoms) - 1), mic=True))
+        assert distances[:neighbours] == pytest.approx(distances[0])
+        assert distances[neighbours] > 1.01 * distances[0]
+
+
+def test_interstitial_rejects():
+    with pytest.raises(InputError, match="111, 110, 100, TS, OS"):
+        interstitial("112", "W", VOLUME, 3)
+    with pytest.raises(InputError, match="at least 2"):
+        interstitial("111", "W", VOLUME, 1)
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 4])
+@pytest.mark.parametrize("images", [3, 7])
+class TestVacancyHop:
+    @pytest.fixture
+    def path(self, repeats, images):
+        return vacancy_hop("W", VOLUME, repeats, images)
+
+    def test_one_atom_moves_straight(self, path, repeats, images):
+        assert len(path) == images
+        steps = np.diff([image.positions for image in path], axis=0)
+        moving = np.flatnonzero(np.abs(steps).max(axis=(0, 2)) > 0)
+        assert len(moving) == 1
+        hop = -((2 * VOLUME) ** (1 / 3)) / 2 / (images - 1)
+        np.testing.assert_allclose(steps[:, moving[0]], hop)
+        for image in path:
+            assert len(image) == 2 * repeats**3 - 1
+            assert image.info == {"name": "vacancy_hop"}
+            assert image.get_scaled_positions(wrap=False).min() > -1e-9
+            assert image.get_scaled_positions(wrap=False).max() < 1
+
+    def test_symmetry(self, path, repeats, images):
+        bond = (2 * VOLUME) ** (1 / 3) * np.sqrt(3) / 2
+        for end in (path[0], path[-1]):
+            # Oh around a vacancy; all atoms are on lattice sites.
+            assert len(symmetry(end).rotations) == 48
+            assert nearest_neighbour_distance(end) == pytest.approx(bond)
+        assert symmetry(path[images // 2]).pointgroup == "-3m"
+
+    def test_inversion(self, path, repeats, images):
+        inversion = hop_inversion(path)
+        assert sorted(inversion.permutation) == list(range(len(path[0])))
+        # Lattice vectors: whole numbers of the cell.
+        multiples = inversion.shifts / path[0].cell[0, 0]
+        np.testing.assert_allclose(multiples, np.round(multiples), atol=1e-12)
+        for i, image in enumerate(path):
+            mirrored = 2 * inversion.centre - image.positions[inversion.permutation] + inversion.shifts
+            np.testing.assert_allclose(mirrored, path[images - 1 - i].positions, atol=1e-12)
+            np.testing.assert_array_equal(mirrored, inversion.mirror(image.positions))
+
+
+def test_inversion_maps_energies_forces_and_displaced_images():
+    eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+    calculator = make_calculator(eam, ["W"])
+    path = vacancy_hop("W", VOLUME, 3, 5)
+    inversion = hop_inversion(path)
+    displacement = np.random.default_rng(0).normal(scale=0.05, size=path[1].positions.shape)
+    path[1].positions += displacement
+    path[3].positions += inversion.mirror_vectors(displacement)
+    np.testing.assert_allclose(inversion.mirror(path[1].positions), path[3].positions, atol=1e-12)
+    results = []
+    for image in (path[1], path[3]):
+        image.calc = calculator
+        results.append((image.get_potential_energy(), image.get_forces()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-8)
+    np.testing.assert_allclose(inversion.mirror_vectors(results[0][1]), results[1][1], atol=1e-8)
+
+
+def test_inversion_of_relaxed_ends():
+    path = vacancy_hop("W", VOLUME, 3, 3)
+    inversion = hop_inversion(path)
+    path[0].positions *= 1.001
+    path[2].positions = inversion.mirror(path[0].positions)
+    again = hop_inversion(path)
+    np.testing.assert_array_equal(again.permutation, inversion.permutation)
+    np.testing.assert_allclose(again.mirror(path[0].positions), path[2].positions, atol=1e-12)
+
+
+def test_inversion_rejects_unlike_ends():
+    path = vacancy_hop("W", VOLUME, 3, 3)
+    path[2].positions[0] += 0.3
+    with pytest.raises(InputError, match="not mirror images"):
+        hop_inversion(path)
+
+
+@pytest.mark.parametrize(("repeats", "images"), [(3, 1), (3, 4), (1, 3)])
+def test_vacancy_hop_rejects(repeats, images):
+    with pytest.raises(InputError):
+        vacancy_hop("W", VOLUME, repeats, images)

@@ -1,4 +1,4 @@
-"""Crystals and surfaces: atoms only, no energies.
+"""Crystals, surfaces, point defects and a vacancy's hop: atoms only, no energies.
 
 The crystal prototypes are data, in `resources/crystals.yaml`, each with its source.
 """
@@ -6,7 +6,9 @@ The crystal prototypes are data, in `resources/crystals.yaml`, each with its sou
 from __future__ import annotations
 
 import math
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -20,13 +22,41 @@ from ase.spacegroup import crystal as spacegroup_crystal
 
 from popsbounds.errors import InputError
 
-__all__ = ["crystal", "crystal_names", "material_volume", "nearest_neighbour_distance", "slab"]
+__all__ = [
+    "INTERSTITIALS",
+    "HopInversion",
+    "crystal",
+    "crystal_names",
+    "hop_inversion",
+    "interstitial",
+    "material_volume",
+    "nearest_neighbour_distance",
+    "slab",
+    "supercell",
+    "vacancy_hop",
+]
+
+INTERSTITIALS = ("111", "110", "100", "TS", "OS")
+"""Self-interstitials of bcc: three dumbbells by their axis, the tetrahedral and the octahedral site."""
 
 # Primitive lattice vectors in units of half the cubic lattice constant, so that they are integers.
 _HALF_LATTICES = {
     "bcc": np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]]),
     "fcc": np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]),
 }
+
+# Where the inserted atoms sit relative to a lattice site, in bcc lattice constants. The dumbbells are 0.80 (111),
+# 0.85 (110) and 0.80 (100) bcc bonds long, within 4 % of those relaxed with the EAM of Zhou et al. for W.
+_BCC_BOND = math.sqrt(3) / 2
+_DUMBBELLS = {
+    "111": 0.80 / 2 * _BCC_BOND * np.array([1, 1, 1]) / math.sqrt(3),
+    "110": 0.85 / 2 * _BCC_BOND * np.array([1, 1, 0]) / math.sqrt(2),
+    "100": 0.80 / 2 * _BCC_BOND * np.array([1, 0, 0]),
+}
+_HOLES = {"TS": np.array([1 / 2, 1 / 4, 0]), "OS": np.array([1 / 2, 1 / 2, 0])}
+# Lattice atoms closer than this to an inserted one are pushed away to it. Along ⟨111⟩ it makes five equal bonds
+# out of four: a crowdion.
+_PUSHED_TO = 0.80 * _BCC_BOND
 
 
 @cache
@@ -134,6 +164,13 @@ def nearest_neighbour_distance(atoms: Atoms) -> float:
     atoms
         Periodic along all axes.
     """
+    return _shortest_distance(atoms.cell[:].tobytes(), atoms.positions.tobytes())
+
+
+@lru_cache(maxsize=256)  # members are compared with the same structures again and again
+def _shortest_distance(cell: bytes, positions: bytes) -> float:
+    places = np.frombuffer(positions).reshape(-1, 3)
+    atoms = Atoms(positions=places, numbers=np.ones(len(places)), cell=np.frombuffer(cell).reshape(3, 3), pbc=True)
     # The mean spacing holds a pair in any compact crystal; sparse or elongated cells need a wider look.
     radius = (atoms.get_volume() / len(atoms)) ** (1 / 3)
     while True:
@@ -217,3 +254,186 @@ def _surface_vectors(bulk: str, facet: str) -> tuple[np.ndarray, np.ndarray]:
     x, z = first / np.linalg.norm(first), miller / np.linalg.norm(miller)
     axes = np.array([x, np.cross(z, x), z])
     return np.array([first, second]) @ axes.T, step @ axes.T
+
+
+def supercell(bulk: str, element: str, volume: float, repeats: int) -> Atoms:
+    """Conventional cubic cell of a crystal, repeated equally along its three axes.
+
+    Parameters
+    ----------
+    bulk
+        'bcc' or 'fcc'.
+    element
+        Chemical element.
+    volume
+        Volume per atom (Å³).
+    repeats
+        Cubic cells along each axis.
+
+    Returns
+    -------
+    Atoms
+        Periodic, 2 repeats³ (bcc) or 4 repeats³ (fcc) of them, one at the origin.
+    """
+    if bulk not in _HALF_LATTICES:
+        raise InputError("supercell", [f"no cubic cell of '{bulk}'; known: {', '.join(_HALF_LATTICES)}"])
+    if repeats < 1:
+        raise InputError("supercell", [f"{repeats} repeats: take at least 1"])
+    return crystal(bulk, element, volume, primitive=False).repeat(repeats)
+
+
+def interstitial(kind: str, element: str, volume: float, repeats: int) -> Atoms:
+    """Unrelaxed self-interstitial in a cubic supercell of bcc, with the full point group of the defect.
+
+    Point groups: D3d (111), D2h (110), D4h (100), D2d (TS), D4h (OS). Lattice atoms near the
+    inserted ones are pushed straight away from them, which keeps every symmetry, so that no
+    bond is much shorter than in the relaxed defect.
+
+    Parameters
+    ----------
+    kind
+        One of `INTERSTITIALS`.
+    element
+        Chemical element.
+    volume
+        Volume per atom of the bulk (Å³).
+    repeats
+        Cubic cells along each axis, at least 2.
+
+    Returns
+    -------
+    Atoms
+        Periodic, 2 repeats³ + 1 of them, in the cell of the perfect crystal. The last ones are
+        inserted: two of a dumbbell, in place of the lattice site at the cell's centre, otherwise one
+        beside it.
+    """
+    if kind not in INTERSTITIALS:
+        raise InputError("interstitial", [f"no interstitial '{kind}'; known: {', '.join(INTERSTITIALS)}"])
+    atoms, site = _bcc_with_site("interstitial", element, volume, repeats)
+    a = atoms.cell[0, 0] / repeats
+    origin = atoms.positions[site].copy()
+    if kind in _DUMBBELLS:
+        inserted = origin + a * np.array([-_DUMBBELLS[kind], _DUMBBELLS[kind]])
+        del atoms[site]
+    else:
+        inserted = origin + a * _HOLES[kind][None]
+
+    away = atoms.positions[:, None] - inserted
+    away -= atoms.cell[0, 0] * np.round(away / atoms.cell[0, 0])
+    distances = np.linalg.norm(away, axis=2)
+    push = np.maximum(_PUSHED_TO * a / distances - 1, 0)
+    atoms.positions += np.einsum("ji,jix->jx", push, away)
+    atoms += Atoms([element] * len(inserted), positions=inserted)
+    atoms.info = {"name": kind}
+    return atoms
+
+
+def vacancy_hop(element: str, volume: float, repeats: int, images: int) -> list[Atoms]:
+    """Straight, unrelaxed path of a vacancy to a first-neighbour site of bcc, by a/2 [111].
+
+    One atom moves, by equal steps; all others stay on their lattice sites. Inversion through
+    the middle of the hop maps every image onto the one with the opposite number
+    (see `hop_inversion`), the middle one onto itself.
+
+    Parameters
+    ----------
+    element
+        Chemical element.
+    volume
+        Volume per atom of the bulk (Å³).
+    repeats
+        Cubic cells along each axis, at least 2.
+    images
+        Geometries, both ends included: odd, so that one is in the middle, and at least 3.
+
+    Returns
+    -------
+    list[Atoms]
+        Periodic, 2 repeats³ - 1 atoms each in the cell of the perfect crystal, in the same order;
+        no position is wrapped.
+    """
+    if images < 3 or images % 2 == 0:
+        raise InputError("vacancy_hop", [f"{images} images: take an odd number of at least 3"])
+    atoms, site = _bcc_with_site("vacancy_hop", element, volume, repeats)
+    end = atoms.positions[site].copy()
+    start = end + atoms.cell[0, 0] / repeats / 2
+    del atoms[site]
+    moving = _nearest(atoms, start)
+    atoms.info = {"name": "vacancy_hop"}
+    path = [atoms.copy() for _ in range(images)]
+    for image, fraction in zip(path, np.linspace(0, 1, images), strict=True):
+        image.positions[moving] = (1 - fraction) * start + fraction * end
+    return path
+
+
+def _bcc_with_site(caller: str, element: str, volume: float, repeats: int) -> tuple[Atoms, int]:
+    """A bcc supercell and the site at its centre, so that nothing near it crosses a face of the cell."""
+    if repeats < 2:
+        raise InputError(caller, [f"{repeats} repeats: take at least 2, a defect must not touch its own image"])
+    atoms = supercell("bcc", element, volume, repeats)
+    return atoms, _nearest(atoms, np.full(3, atoms.cell[0, 0] / 2))
+
+
+def _nearest(atoms: Atoms, point: np.ndarray) -> int:
+    """Index of the atom nearest to a point (Å), periodic images aside."""
+    return int(np.argmin(np.linalg.norm(atoms.positions - point, axis=1)))
+
+
+@dataclass(frozen=True)
+class HopInversion:
+    """Inversion that maps the images of a vacancy's hop onto each other.
+
+    Attributes
+    ----------
+    permutation
+        Shape (atoms,): atom i of the mirrored image comes from atom permutation[i].
+    centre
+        Fixed point (Å), shape (3,): the middle of the hop.
+    shifts
+        Lattice vectors (Å), shape (atoms, 3), that bring each mirrored atom where it is in the
+        other image rather than to a periodic copy of it.
+    """
+
+    permutation: np.ndarray
+    centre: np.ndarray
+    shifts: np.ndarray
+
+    def mirror(self, positions: np.ndarray) -> np.ndarray:
+        """Positions (Å), shape (atoms, 3), of the mirrored image."""
+        return 2 * self.centre - positions[self.permutation] + self.shifts
+
+    def mirror_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Forces or displacements, shape (atoms, 3), of the mirrored image."""
+        return -vectors[self.permutation]
+
+
+def hop_inversion(images: Sequence[Atoms], tolerance: float = 0.1) -> HopInversion:
+    """Find the inversion between the two ends of a hop.
+
+    Parameters
+    ----------
+    images
+        From `vacancy_hop`, also after a relaxation that kept the symmetry. Only the first and the
+        last are used, and the cell of the first.
+    tolerance
+        Largest distance (Å) allowed between the last image and the mirrored first one.
+
+    Raises
+    ------
+    InputError
+        If the two ends are not mirror images.
+    """
+    first, last = images[0].positions, images[-1].positions
+    moving = np.argmax(np.linalg.norm(last - first, axis=1))
+    centre = (first[moving] + last[moving]) / 2
+    cell = images[0].cell[:]
+    # Element [i, j]: from the mirrored atom j of the first image to atom i of the last one.
+    away = (last[:, None] - (2 * centre - first)) @ np.linalg.inv(cell)
+    shifts = np.round(away)
+    distances = np.linalg.norm((away - shifts) @ cell, axis=2)
+    permutation = np.argmin(distances, axis=1)
+    atoms = np.arange(len(first))
+    worst = distances[atoms, permutation].max()
+    if len(set(permutation.tolist())) < len(atoms) or worst > tolerance:
+        raise InputError("hop_inversion", [f"the first and the last image are not mirror images, by {worst:.3g} Å"])
+    return HopInversion(permutation, centre, shifts[atoms, permutation] @ cell)
