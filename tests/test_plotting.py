@@ -15,14 +15,37 @@ from matplotlib.figure import Figure
 
 from popsbounds import statistics
 from popsbounds.config import ALL_FACETS, ALL_PHASES
-from popsbounds.plotting import coefficients, elastic, phases, pointwise, posteriors, spearman, surfaces
+from popsbounds.paths import PATHS
+from popsbounds.plotting import (
+    FIGURES,
+    coefficients,
+    curves,
+    elastic,
+    interstitials,
+    own,
+    paths,
+    phases,
+    phonons,
+    pointwise,
+    posteriors,
+    spearman,
+    surfaces,
+)
 from popsbounds.plotting.style import COLOURS, save, structure_label
 
 ELASTIC = ["C11", "C12", "C44", "bulk_modulus", "shear_modulus"]
 MEMBERS = 20
 
 
-def datum(prop: str, structure: str, quantity: str, unit: str, centre: float, rng: np.random.Generator) -> pd.DataFrame:
+def datum(
+    prop: str,
+    structure: str,
+    quantity: str,
+    unit: str,
+    centre: float,
+    rng: np.random.Generator,
+    coordinate: float = np.nan,
+) -> pd.DataFrame:
     """MLE, reference and members of one quantity, about a tenth apart."""
     n = MEMBERS + 2
     return pd.DataFrame(
@@ -37,9 +60,26 @@ def datum(prop: str, structure: str, quantity: str, unit: str, centre: float, rn
             "value": centre + 0.1 * rng.normal(size=n),
             "status": "ok",
             "evaluations": pd.array([1] * n, dtype="Int32"),
-            "coordinate": np.nan,
+            "coordinate": coordinate,
         }
     )
+
+
+CURVES = [
+    *[("phonon", "bcc", f"branch_{k}", "THz", np.linspace(0, 3.439, 9)) for k in (1, 2, 3)],
+    ("phonon", "bcc", "dos", "1/THz", np.linspace(0, 3, 7)),
+    ("neb", "vacancy_hop", "path_energy", "eV", np.linspace(0, 1, 5)),
+    *[("path", name, "path_energy", "eV/atom", np.linspace(path.low, path.high, 6)) for name, path in PATHS.items()],
+    *[("mine", name, "twist", "eV/A", np.linspace(0, 1, 4)) for name in ("left", "right")],
+]
+SINGLE = [
+    *[("sia", name, "formation_energy", "eV", 8 + i) for i, name in enumerate(["111", "110", "100", "TS", "OS"])],
+    *[("sia", name, "hessian_index", "1", i) for i, name in enumerate(["111", "110", "100", "TS", "OS"])],
+    ("phonon", "bcc", "imaginary_fraction", "1", 0.5),
+    ("neb", "vacancy_hop", "vacancy_formation_energy", "eV", 3),
+    ("neb", "vacancy_hop", "barrier", "eV", 1.7),
+    *[("mine", name, "charge", "1", i) for i, name in enumerate(["left", "right", "a_structure_of_a_long_name"])],
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +110,54 @@ def test_data() -> pd.DataFrame:
         columns = {"truth": truth, "mle": mle, "mean": mle, "std": scale}
         parts.append(pd.DataFrame({"kind": kind, **columns, "low": mle - 2 * scale, "high": mle + 2 * scale}))
     return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def new_properties() -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    rows = [datum(*key, np.sin(x) + len(key[2]) / 9, rng, x) for *key, along in CURVES for x in along]
+    rows += [datum(*key, centre, rng) for *key, centre in SINGLE]
+    table = pd.concat(rows, ignore_index=True)
+    counts = table["quantity"] == "hessian_index"
+    table.loc[counts, "value"] = table.loc[counts, "value"].round()
+    return table
+
+
+@pytest.fixture(scope="module")
+def new_bounds(new_properties: pd.DataFrame) -> pd.DataFrame:
+    return statistics.bounds(new_properties)
+
+
+def bands(axes: Axes, label: str) -> list[np.ndarray]:
+    """Polygons of that label: one [n, 3] array of position, lower and upper edge for each curve."""
+    polygons = []
+    for item in axes.collections:
+        if item.get_label() == label:
+            vertices = item.get_paths()[0].vertices
+            sideways = len(np.unique(vertices[:, 0])) > len(np.unique(vertices[:, 1]))
+            along, across = vertices[:, int(sideways)], vertices[:, int(not sideways)]
+            places = np.unique(along)
+            edges = [(across[along == x].min(), across[along == x].max()) for x in places]
+            polygons.append(np.column_stack([places, edges]))
+    return polygons
+
+
+def lines(axes: Axes, label: str) -> list[np.ndarray]:
+    return [np.column_stack(item.get_data()).astype(float) for item in axes.lines if item.get_label() == label]
+
+
+def assert_curves(axes: Axes, rows: pd.DataFrame, sideways: bool = False) -> None:
+    """Every artist of the panel's curves holds what the rows say."""
+    groups = [group for _, group in rows.groupby("quantity")]
+    spread = [group["mean"] + sign * group["std"] for group in groups for sign in (-1, 1)]
+    for band, group in zip(bands(axes, "range"), groups, strict=True):
+        np.testing.assert_allclose(band, group[["coordinate", "low", "high"]])
+    for k, (band, group) in enumerate(zip(bands(axes, "std"), groups, strict=True)):
+        np.testing.assert_allclose(band, np.column_stack([group["coordinate"], spread[2 * k], spread[2 * k + 1]]))
+    for name in ("mle", "reference"):
+        columns = [name, "coordinate"] if sideways else ["coordinate", name]
+        for line, group in zip(lines(axes, name), groups, strict=True):
+            np.testing.assert_allclose(line, group[columns])
 
 
 def bars(axes: Axes, label: str) -> np.ndarray:
@@ -270,12 +358,146 @@ def test_rivals_beside_the_hypercube() -> None:
         np.testing.assert_allclose(line.get_xdata(), [1, 0.5])
 
 
+def chosen(bounds: pd.DataFrame, prop: str, quantity: str = "", structure: str = "") -> pd.DataFrame:
+    rows = bounds[(bounds["property"] == prop) & bounds["quantity"].str.startswith(quantity)]
+    return rows[rows["structure"] == structure] if structure else rows
+
+
+def test_interstitials_and_their_saddles(new_bounds: pd.DataFrame) -> None:
+    upper, lower = interstitials.sia_energy(new_bounds).axes
+    rows = chosen(new_bounds, "sia", "formation_energy").sort_values("reference")
+    assert tick_labels(lower) == ["⟨111⟩", "⟨110⟩", "⟨100⟩", "tetrahedral", "octahedral"]
+    np.testing.assert_allclose(bars(upper, "range"), rows[["low", "high"]])
+    notes = {text.xy[0]: text.get_text() for text in lower.texts}
+    assert notes == {1: "saddle, 1", 2: "saddle, 2", 3: "saddle, 3", 4: "saddle, 4"}
+    alone = interstitials.sia_energy(new_bounds[new_bounds["quantity"] != "hessian_index"])
+    assert not alone.axes[1].texts
+
+
+def test_phonon_bands_and_density_of_states(new_bounds: pd.DataFrame) -> None:
+    figure = phonons.phonon_bands_and_dos(new_bounds)
+    left, right = figure.axes
+    assert_curves(left, chosen(new_bounds, "phonon", "branch_"))
+    assert_curves(right, chosen(new_bounds, "phonon", "dos"), sideways=True)
+    assert tick_labels(left) == ["Γ", "H", "P", "Γ", "N"]
+    assert left.get_xticks() == pytest.approx([0, 1, 1 + 3**0.5 / 2, 1 + 3**0.5, 1 + 3**0.5 + 0.5**0.5])
+    assert left.get_ylim() == right.get_ylim()
+    assert (left.get_ylabel(), right.get_xlabel()) == ("frequency (THz)", "density of states (1/THz)")
+    assert "imaginary modes" in figure.get_supxlabel()
+    stable = new_bounds[new_bounds["quantity"] != "imaginary_fraction"]
+    assert phonons.phonon_bands_and_dos(stable).get_supxlabel() == f"{MEMBERS} members"
+    both = pd.concat([stable, stable.assign(structure="fcc")])
+    assert [axes.get_title(loc="left") for axes in phonons.phonon_bands_and_dos(both).axes] == ["bcc", "", "fcc", ""]
+    assert len(phonons.phonon_bands_and_dos(stable[stable["quantity"] != "dos"]).axes) == 1
+
+
+def test_path_and_barrier(new_bounds: pd.DataFrame) -> None:
+    path, beside = paths.barrier_path(new_bounds).axes
+    assert_curves(path, chosen(new_bounds, "neb", "path_energy"))
+    assert tick_labels(beside) == ["barrier", "vacancy\nformation"]
+    rows = pd.concat([chosen(new_bounds, "neb", name) for name in ("barrier", "vacancy")])
+    np.testing.assert_allclose(bars(beside, "range"), rows[["low", "high"]])
+    np.testing.assert_allclose(markers(beside, "mle"), rows["mle"])
+    assert len(paths.barrier_path(new_bounds[new_bounds["coordinate"].notna()]).axes) == 1
+
+
+def test_transformation_paths_name_their_crystals(new_bounds: pd.DataFrame) -> None:
+    figure = paths.transformation_paths(new_bounds)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(PATHS)
+    for axes, (name, path) in zip(figure.axes, PATHS.items(), strict=True):
+        assert_curves(axes, chosen(new_bounds, "path", structure=name))
+        assert [(text.get_text(), text.xy[0]) for text in axes.texts] == list(path.points)
+    three = paths.transformation_paths(new_bounds[new_bounds["structure"] != "hexagonal"])
+    assert [bool(axes.get_xlabel()) for axes in three.axes] == [False, True, True]
+
+
+def test_own_property_of_curves_and_numbers(new_bounds: pd.DataFrame) -> None:
+    mine = chosen(new_bounds, "mine")
+    left, right, charge = own.own_property(mine).axes
+    for axes, name in ((left, "left"), (right, "right")):
+        assert axes.get_title(loc="left") == name
+        assert_curves(axes, chosen(mine, "mine", "twist", name))
+    assert (left.get_ylabel(), charge.get_ylabel()) == ("twist (eV/Å)", "charge")
+    np.testing.assert_allclose(bars(charge, "range"), chosen(mine, "mine", "charge")[["low", "high"]])
+    assert tick_labels(charge)[2] == "a_structure_of_a_long_name"
+    (only,) = own.own_property(chosen(mine, "mine", "charge", "left")).axes
+    assert len(bars(only, "range")) == 1
+    for table in (new_bounds, mine[:0]):
+        with pytest.raises(ValueError, match="rows of one property"):
+            own.own_property(table)
+
+
+NEW: list[tuple[str, str]] = [
+    ("sia", "sia"), ("phonons", "phonon"), ("barrier", "neb"), ("transformation_paths", "path"), ("own", "mine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "prop"), NEW)
+def test_new_figures_without_a_reference_and_without_members(new_bounds: pd.DataFrame, name: str, prop: str) -> None:
+    rows = chosen(new_bounds, prop)
+    unknown = rows.assign(reference=np.nan, mle_error=np.nan)
+    figure = FIGURES[name](unknown)
+    assert "reference" not in [text.get_text() for text in figure.legends[0].get_texts()]
+    failed = rows.assign(mean=np.nan, std=np.nan, low=np.nan, high=np.nan, n_ok=0, n_failed=MEMBERS)
+    for table in (failed, failed.assign(mle=np.nan, reference=np.nan)):
+        figure = FIGURES[name](table)
+        assert "fewest usable: 0 for" in figure.get_supxlabel()
+        assert all(np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all() for axes in figure.axes)
+        figure.draw_without_rendering()
+
+
+def test_one_member_far_out_all_along_does_not_flatten_curves(new_properties: pd.DataFrame) -> None:
+    wild = new_properties["member"].eq(3).fillna(False) & new_properties["property"].isin(["neb", "mine"])
+    table = new_properties.assign(value=new_properties["value"].mask(wild, new_properties["value"] - 5e4))
+    rows = statistics.bounds(table)
+    path, beside = paths.barrier_path(rows).axes
+    for axes, name in ((path, "path_energy"), (beside, "barrier")):
+        bottom, top = axes.get_ylim()
+        tame = chosen(rows, "neb", name)
+        assert bottom > -5
+        assert top > tame["high"].max()
+        assert set(arrows(axes)) == {"v"}
+        assert axes.texts[0].get_text() == _number(tame["low"].min())
+    assert bands(path, "range")[0][:, 1] == pytest.approx(path.get_ylim()[0])
+    assert bars(beside, "range")[:, 0] == pytest.approx(beside.get_ylim()[0])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace("-", "−")
+
+
+def test_spread_of_the_other_members_by_hand() -> None:
+    members = np.array([-50.0, 1.0, 2.0, 4.0, 900.0])
+    row = {"mle": 2.0, "reference": 2.0, "mean": members.mean(), "std": members.std(ddof=1)}
+    rows = pd.DataFrame([row | {"low": members.min(), "high": members.max(), "n_ok": 5}])
+    bottom, top = curves.limits(rows)
+    reach = curves.SPREADS * np.std([1, 2, 4], ddof=1)
+    assert (bottom, top) == pytest.approx((2 - 1.12 * reach, 2 + 1.12 * reach))
+    # A cut that would gain little is not made.
+    members[[0, 4]] = 2 - 1.5 * reach, 2 + 1.5 * reach
+    row |= {"mean": members.mean(), "std": members.std(ddof=1)}
+    rows = pd.DataFrame([row | {"low": members.min(), "high": members.max(), "n_ok": 5}])
+    assert curves.limits(rows) == pytest.approx((2 - 1.68 * reach, 2 + 1.68 * reach))
+
+
+def test_spearman_shows_interstitials_but_no_counts(new_properties: pd.DataFrame) -> None:
+    figure = spearman.rank_correlations(statistics.spearman(new_properties))
+    titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
+    assert titles == ["interstitial: formation energy", "mine: charge"]
+
+
 def test_files_are_the_same_each_time(
-    bounds: pd.DataFrame, properties: pd.DataFrame, test_data: pd.DataFrame, tmp_path: Path
+    bounds: pd.DataFrame,
+    properties: pd.DataFrame,
+    new_bounds: pd.DataFrame,
+    test_data: pd.DataFrame,
+    tmp_path: Path,
 ) -> None:
     makers: dict[str, Callable[[], Figure]] = {
         "phases": lambda: phases.formation_energy(bounds),
         "spearman": lambda: spearman.rank_correlations(statistics.spearman(properties)),
+        "phonons": lambda: phonons.phonon_bands_and_dos(new_bounds),
+        "own": lambda: own.own_property(chosen(new_bounds, "mine")),
         "v1.2_pointwise": lambda: pointwise.parity_and_errors(test_data),
     }
     for name, make in makers.items():
@@ -289,6 +511,14 @@ def test_files_are_the_same_each_time(
 
 
 def test_missing_rows_are_named(bounds: pd.DataFrame) -> None:
+    for draw, name in (
+        (interstitials.sia_energy, "sia/formation_energy"),
+        (phonons.phonon_bands_and_dos, "phonon/branch"),
+        (paths.barrier_path, "neb/path_energy"),
+        (paths.transformation_paths, "path/path_energy"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            draw(bounds)
     with pytest.raises(ValueError, match="surface/surface_energy"):
         surfaces.surface_energy(bounds[bounds["property"] == "formation"])
 

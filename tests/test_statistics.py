@@ -118,6 +118,42 @@ def test_ratio_without_reference_keeps_the_row() -> None:
     assert table[["mean_error_over_std", "fraction_bracketed", "paper_mean_error_over_std"]].isna().all(axis=None)
 
 
+def test_ratio_counts_the_structures_that_it_judges() -> None:
+    """One without bounds is neither in the share nor in the count; one without an MLE is in both."""
+    values = {**PHASES, "sigma": (0.9, 0.8, [np.nan, np.nan, np.nan, np.nan])}
+    properties = tidy(values)
+    lost = (properties["source"] == "mle") & (properties["structure"] == "hcp")
+    row = statistics.std_ratio(statistics.bounds(properties[~lost])).iloc[0]
+    assert row["n_structures"] == 2
+    assert row["fraction_bracketed"] == pytest.approx(1 / 2)
+    assert row["mean_error_over_std"] == pytest.approx(0.5)  # of fcc alone
+
+
+def test_ratio_of_curves() -> None:
+    points = {
+        0.0: (0.0, 0.0, [0.0, 0.0, 0.0]),  # fixed: nothing to bracket
+        0.2: (0.0, 1e-4, [-1e-9, 0.0, 1e-9]),  # all but fixed: its ratio would be 1e5
+        0.5: (1.0, 1.5, [0.0, 1.0, 2.0]),
+        1.0: (1.0, 4.0, [0.0, 1.0, 2.0]),
+    }
+    parts = [tidy({"bcc": value}, "neb", "path_energy", "eV").assign(coordinate=x) for x, value in points.items()]
+    row = statistics.std_ratio(statistics.bounds(pd.concat(parts))).iloc[0]
+    assert row["n_structures"] == 1
+    assert row["mean_error_over_std"] == pytest.approx(3.5 / 2, abs=1e-3)
+    assert row["mean_error_over_range"] == pytest.approx(3.5 / 4, abs=1e-3)
+    assert row["fraction_bracketed"] == pytest.approx(1 / 3)
+
+
+def test_counts_of_unstable_modes_have_neither_ratio_nor_rank() -> None:
+    counted = {name: (float(i), float(i), [float(i)] * 2) for i, name in enumerate("abc")}
+    parts = [tidy(counted, "sia", name, "1") for name in statistics.COUNTS]
+    properties = pd.concat([*parts, tidy(counted, "sia")], ignore_index=True)
+    bounds = statistics.bounds(properties)
+    assert set(bounds["quantity"]) == {*statistics.COUNTS, "formation_energy"}
+    assert list(statistics.std_ratio(bounds)["quantity"]) == ["formation_energy"]
+    assert set(statistics.spearman(properties)["quantity"]) == {"formation_energy"}
+
+
 def test_paper_means_follow_from_its_tables() -> None:
     """The tables were typed in by structure: their means must be the published ones (which are cut to two digits)."""
     table = statistics.paper_tables()

@@ -48,6 +48,7 @@ FAILURES_COLUMNS = ["property", "structure", "source", "method", "member", "stat
 
 DATUM = ["property", "structure", "quantity", "unit", "coordinate"]
 RELATIVE = ["formation_energy", "relative_volume"]  # quantities of `formation` that are trivial for the zero structure
+COUNTS = ["hessian_index", "imaginary_fraction"]  # of unstable modes: not quantities with an error or a ranking
 SCORE_LEVEL = 0.02  # share of data outside that the interval score is built for
 ROUNDING = 1e-9  # eV/atom, eV/Å: below this a datum outside its bounds is outside by rounding only
 
@@ -137,23 +138,32 @@ def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | Non
     Returns
     -------
     DataFrame
-        One row per (property, quantity, method). `n_structures` counts the
-        structures that have a reference. A curve is averaged along its
-        coordinate first, so each structure weighs the same.
+        One row per (property, quantity, method); counts of unstable modes are
+        left out. `n_structures` are those with a reference and bounds, which
+        `fraction_bracketed` is the share of. Each structure weighs the same: of
+        a curve, the mean error is taken over the mean spread along its
+        coordinate (points without spread, such as acoustic modes at Γ, would
+        rule a mean of ratios), and points where all agree are left out.
     """
     trivial = (bounds["property"] == "formation") & bounds["quantity"].isin(RELATIVE) & (bounds["structure"] == zero)
-    rows = bounds[~trivial]
+    # Where a curve is fixed, as at the start of a path, there is nothing to bracket.
+    low, high, reference = bounds["low"], bounds["high"], bounds["reference"]
+    trivial |= bounds["coordinate"].notna() & (low == high) & (low == reference)
     key = ["property", "quantity", "method"]
-    table = bounds[key].drop_duplicates()
-    known = rows[rows["mle_error"].notna()].astype({"bracketed": "Float64"})
+    counts = bounds["quantity"].isin(COUNTS)
+    table = bounds.loc[~counts, key].drop_duplicates()
+    known = bounds[~trivial & ~counts & bounds["bracketed"].notna()].astype({"bracketed": "Float64"})
+    known = known.assign(error=known["mle_error"].abs(), range=known["high"] - known["low"])
+    by_structure = known.groupby([*key, "structure"], sort=False)[["error", "std", "range", "bracketed"]].mean()
+    for width in ("std", "range"):
+        by_structure[f"error_over_{width}"] = by_structure["error"] / by_structure[width].where(by_structure[width] > 0)
     measures = ["error_over_std", "error_over_range", "bracketed"]
-    by_structure = known.groupby([*key, "structure"], sort=False)[measures].mean()
-    by_quantity = by_structure.groupby(key, sort=False)
+    by_quantity = by_structure[measures].groupby(key, sort=False)
     means = by_quantity.mean().astype(float).reset_index()
     means = means.rename(columns={name: f"mean_{name}" for name in measures})
     means = means.rename(columns={"mean_bracketed": "fraction_bracketed"})
-    counts = by_quantity.size().rename("n_structures").reset_index()
-    table = table.merge(means, on=key, how="left").merge(counts, on=key, how="left")
+    sizes = by_quantity.size().rename("n_structures").reset_index()
+    table = table.merge(means, on=key, how="left").merge(sizes, on=key, how="left")
     table["n_structures"] = table["n_structures"].fillna(0).astype("Int32")
     published = ["paper_mean_error_over_std", "paper_mean_error_over_range"]
     if paper is None:
@@ -180,7 +190,8 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     properties
-        Tidy table, one number a row. Curves and implicit values are left out.
+        Tidy table, one number a row. Curves, counts of unstable modes and
+        implicit values are left out.
 
     Returns
     -------
@@ -195,7 +206,8 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
         reference's row, whether its rho is that close to the mean.
     """
     properties = _checked(properties)
-    rows = properties[_is_ok(properties) & properties["coordinate"].isna()]
+    ranked = properties["coordinate"].isna() & ~properties["quantity"].isin(COUNTS)
+    rows = properties[_is_ok(properties) & ranked]
     tables = []
     for (prop, quantity), group in rows.groupby(["property", "quantity"], sort=False):
         by_source = {

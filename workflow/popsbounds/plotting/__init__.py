@@ -6,7 +6,11 @@ Figures are built without pyplot, so nothing is global and no display is needed;
 
 from popsbounds.plotting.coefficients import coefficient_distributions
 from popsbounds.plotting.elastic import elastic_constants
+from popsbounds.plotting.interstitials import sia_energy
+from popsbounds.plotting.own import own_property
+from popsbounds.plotting.paths import barrier_path, transformation_paths
 from popsbounds.plotting.phases import bulk_modulus, formation_energy, volume
+from popsbounds.plotting.phonons import phonon_bands_and_dos
 from popsbounds.plotting.pointwise import coverage_by_members, error_distributions, parity_and_errors
 from popsbounds.plotting.posteriors import rival_posteriors
 from popsbounds.plotting.spearman import rank_correlations
@@ -21,6 +25,11 @@ FIGURES = {
     "bulk_modulus": bulk_modulus,
     "elastic_constants": elastic_constants,
     "surface_energy": surface_energy,
+    "sia": sia_energy,
+    "phonons": phonon_bands_and_dos,
+    "barrier": barrier_path,
+    "transformation_paths": transformation_paths,
+    "own": own_property,
     "spearman": rank_correlations,
     "deviations": error_distributions,
     "coverage": coverage_by_members,

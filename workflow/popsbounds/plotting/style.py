@@ -22,6 +22,7 @@ __all__ = [
     "axis_label",
     "narrow_log_ticks",
     "new_figure",
+    "property_label",
     "quantity_label",
     "save",
     "structure_label",
@@ -31,6 +32,7 @@ __all__ = [
 COLOURS = {
     "range": "#9CCBE8",  # members, low to high
     "std": "#0072B2",  # members, mean ± one standard deviation
+    "std_band": "#4E9DD0",  # the same beside lines, which would be lost on the darker colour
     "mle": "#00304D",
     "reference": "#000000",
     "outside": "#D55E00",  # truths outside the bounds
@@ -60,6 +62,8 @@ RC: dict[Any, Any] = {
 }
 
 _STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ"}
+_INTERSTITIALS = {"TS": "tetrahedral", "OS": "octahedral"}
+_PROPERTIES = {"sia": "interstitial"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _QUANTITIES = {
     "formation_energy": "formation energy",
@@ -69,8 +73,10 @@ _QUANTITIES = {
     "shear_modulus": "shear modulus",
     "surface_energy": "surface energy",
     "energy": "energy",
+    "path_energy": "energy along the path",
+    "dos": "density of states",
 }
-_UNITS = {"A3/atom": "Å³/atom", "J/m2": "J/m²", "eV/A": "eV/Å"}
+_UNITS = {"A3/atom": "Å³/atom", "J/m2": "J/m²", "eV/A": "eV/Å", "1": ""}
 
 P = ParamSpec("P")
 
@@ -101,12 +107,19 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def structure_label(property_name: str, structure: str) -> str:
-    """Structure as it is written on an axis: (110) for a facet, Al₁₂W for a lattice."""
+    """Structure as it is written on an axis: (110) for a facet, ⟨110⟩ for a dumbbell, Al₁₂W for a lattice."""
     if property_name == "surface":
         return f"({structure})"
+    if property_name == "sia":
+        return _INTERSTITIALS.get(structure, f"⟨{structure}⟩")
     if structure.startswith("Al"):
         return structure.translate(_SUBSCRIPTS)
     return _STRUCTURES.get(structure, structure)
+
+
+def property_label(property_name: str) -> str:
+    """Property in a word."""
+    return _PROPERTIES.get(property_name, property_name.replace("_", " "))
 
 
 def quantity_label(quantity: str) -> str:
@@ -118,7 +131,8 @@ def quantity_label(quantity: str) -> str:
 
 def axis_label(text: str, unit: str) -> str:
     """Axis label with its unit, if it has one."""
-    return f"{text} ({_UNITS.get(unit, unit)})" if unit else text
+    unit = _UNITS.get(unit, unit)
+    return f"{text} ({unit})" if unit else text
 
 
 def narrow_log_ticks(axis: Axis) -> None:
