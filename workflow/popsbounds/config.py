@@ -363,6 +363,32 @@ class Relax(Section):
         0.3, description="Largest displacement from the MLE's structure, in nearest-neighbour distances."
     )
     basin_strain: PositiveFloat = Field(0.2, description="Largest strain from the MLE's structure.")
+    max_force_eV_per_A: PositiveFloat = Field(1000.0, description="A force beyond this is a divergence.")
+    trust_radius_A: PositiveFloat = Field(
+        0.3,
+        description=(
+            "Largest displacement that a member's quadratic model is trusted for; beyond it the member starts at the "
+            "MLE's structure."
+        ),
+    )
+    fmax_band_eV_per_A: PositiveFloat = Field(
+        0.005, description="Largest force across a minimum-energy path, and on its climbing image, at convergence."
+    )
+    max_steps_band: PositiveInt = Field(1000, description="Steps before a minimum-energy path is given up.")
+
+
+class Families(Section):
+    """Descriptors at Chebyshev nodes over a crystal's strain, where no member needs to be simulated."""
+
+    width: Annotated[float, Field(gt=0, lt=0.2)] = Field(
+        0.05, description="Range of the strain about the MLE's cell, to either side; members outside are relaxed."
+    )
+    nodes: Annotated[int, Field(ge=5)] = Field(9, description="Nodes of each piece, where the volume alone may change.")
+    nodes_2d: Annotated[int, Field(ge=5)] = Field(11, description="Nodes an axis where c/a may change too.")
+    tolerance_eV: PositiveFloat = Field(
+        1e-5,
+        description="Largest interpolation error per atom, at points between the nodes; members beyond are relaxed.",
+    )
 
 
 ALL_PHASES = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C36", "Al12W", "Al5W", "Al4W"]
@@ -407,22 +433,107 @@ class Surface(Section):
     vacuum_A: PositiveFloat = Field(10.0, description="Vacuum between slabs; beyond the cutoff.")
 
 
+class Interstitial(Section):
+    """Self-interstitials of a bcc crystal."""
+
+    structures: Annotated[list[Literal["111", "110", "100", "TS", "OS"]], AfterValidator(_unique)] = Field(
+        default=["111", "110", "100", "TS", "OS"],
+        min_length=1,
+        description="Dumbbells along ⟨111⟩, ⟨110⟩, ⟨100⟩; tetrahedral and octahedral site.",
+    )
+    repeats: Annotated[int, Field(ge=2, le=10)] = Field(
+        4, description="Cubic cells along each edge of the supercell, which holds 2n³ + 1 atoms."
+    )
+    unstable_modes: bool = Field(
+        True, description="Count the unstable modes of each configuration, which symmetry may keep at a saddle."
+    )
+
+
+class Phonon(Section):
+    """Phonons of a cubic crystal with one atom in its primitive cell."""
+
+    bulk: Literal["bcc", "fcc"] = Field("bcc", description="Crystal.")
+    repeats: Annotated[int, Field(ge=2, le=10)] = Field(4, description="Cubic cells along each edge of the supercell.")
+    displacement_A: PositiveFloat = Field(0.01, description="Displacement of the finite differences.")
+    points_per_unit: Annotated[int, Field(ge=3)] = Field(30, description="Wave vectors of the bands per 2π/a.")
+    mesh: Annotated[int, Field(ge=3)] = Field(20, description="Mesh of the density of states, along each axis.")
+    frequency_range_THz: tuple[float, float] = Field(
+        (-2.0, 10.0), description="Range of the density of states; imaginary frequencies are negative."
+    )
+    frequency_step_THz: PositiveFloat = Field(0.1, description="Its resolution.")
+
+    @field_validator("frequency_range_THz")
+    @classmethod
+    def _ascending(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if not limits[0] < limits[1]:
+            raise ValueError("is not in ascending order")
+        return limits
+
+
+class Neb(Section):
+    """Vacancy hop between first neighbours in bcc."""
+
+    repeats: Annotated[int, Field(ge=2, le=10)] = Field(
+        4, description="Cubic cells along each edge of the supercell, which holds 2n³ − 1 atoms."
+    )
+    images: Annotated[int, Field(ge=3)] = Field(7, description="Images of the path, both ends included; odd.")
+    points: Annotated[int, Field(ge=5)] = Field(25, description="Points of the curve through them.")
+
+    @field_validator("images")
+    @classmethod
+    def _odd(cls, images: int) -> int:
+        if images % 2 == 0:
+            raise ValueError("an even number of images has none at the middle of the hop; take an odd one")
+        return images
+
+
+class TransformationPath(Section):
+    """Homogeneous transformations of bcc at constant volume."""
+
+    structures: Annotated[
+        list[Literal["tetragonal", "orthorhombic", "trigonal", "hexagonal"]], AfterValidator(_unique)
+    ] = Field(default=["tetragonal", "orthorhombic", "trigonal", "hexagonal"], min_length=1, description="Paths.")
+    points: Annotated[int, Field(ge=5)] = Field(31, description="Points on each path.")
+
+
+class OwnProperty(Section):
+    """A property of the user's own."""
+
+    file: Path = Field(description="Python file with a function `quantities(potential, ...)`; it is executed.")
+    arguments: dict[str, Any] = Field(default={}, description="Keyword arguments the function is called with.")
+
+
 class Properties(Section):
     """The properties to propagate; null leaves one out."""
 
     formation: Formation | None = Field(None, description="Phases.")
     elastic: Elastic | None = Field(None, description="Elastic constants.")
+    sia: Interstitial | None = Field(None, description="Self-interstitials.")
     surface: Surface | None = Field(None, description="Surface energies.")
+    phonon: Phonon | None = Field(None, description="Phonons.")
+    neb: Neb | None = Field(None, description="Vacancy migration.")
+    path: TransformationPath | None = Field(None, description="Transformation paths.")
+    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnProperty] = Field(
+        default={}, description="Properties of your own, by names of yours."
+    )
 
     @model_validator(mode="after")
     def _some(self) -> Properties:
+        taken = set(self.own) & set(type(self).model_fields)
+        if taken:
+            raise ValueError(f"own: the name '{taken.pop()}' is taken; choose another")
         if not self.names():
             raise ValueError("no property: give at least one of " + ", ".join(type(self).model_fields))
         return self
 
     def names(self) -> list[str]:
-        """Names of the properties that are asked for, in the model's order."""
-        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+        """Names of the properties that are asked for, in the model's order, the user's own last."""
+        shipped = [name for name in type(self).model_fields if name != "own" and getattr(self, name) is not None]
+        return [*shipped, *self.own]
+
+    def settings(self, name: str) -> Section:
+        """Section of a property."""
+        return self.own[name] if name in self.own else getattr(self, name)
 
 
 class Propagate(Section):
@@ -430,6 +541,7 @@ class Propagate(Section):
 
     batch_size: PositiveInt = Field(50, description="Members in one job.")
     relax: Relax = Field(default=Relax(), description="Relaxation of structures.")
+    families: Families = Field(default=Families(), description="Interpolation over strains.")
 
 
 class Reference(Section):

@@ -56,7 +56,7 @@ def check_inputs(config: Config) -> None:
 
 
 def _structures(config: Config, name: str) -> object:
-    return make_property(config, name).structures()
+    return make_property(config, name)
 
 
 if __name__ == "__main__":

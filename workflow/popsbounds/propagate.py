@@ -8,22 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 
-from popsbounds.config import Relax
+from popsbounds.config import Propagate
+from popsbounds.descriptors.snap import SnapCalculator
+from popsbounds.models import Member, Model, members
 from popsbounds.progress import progress
-from popsbounds.properties import Property, Value
-from popsbounds.relax import Relaxed, Start, hessian
+from popsbounds.properties import Property, PropertyError, Value
 
 __all__ = [
     "DTYPES",
-    "baseline",
-    "cold_starts",
-    "compute_values",
     "concatenate",
-    "read_baseline",
+    "propagate",
+    "read_structures",
     "value_table",
-    "write_baseline",
+    "write_structures",
 ]
 
 DTYPES = {
@@ -57,7 +55,7 @@ def value_table(name: str, values: Sequence[Value], source: str, member: int | N
         Number of the member.
     """
     table = pd.DataFrame([vars(v) for v in values]).assign(
-        property=name, source=source, method="explicit", member=member, coordinate=np.nan
+        property=name, source=source, method="explicit", member=member
     )
     return table[list(DTYPES)].astype(DTYPES)
 
@@ -67,63 +65,74 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(list(tables), ignore_index=True).astype(DTYPES)
 
 
-def cold_starts(prop: Property) -> dict[str, Start]:
-    """The property's unrelaxed structures as starts."""
-    return {name: Start(atoms) for name, atoms in prop.structures().items()}
+def propagate(
+    name: str,
+    prop: Property,
+    models: Mapping[str, Model],
+    thetas: Mapping[int, np.ndarray],
+    calculator: SnapCalculator,
+    settings: Propagate,
+    expected: pd.DataFrame,
+) -> pd.DataFrame:
+    """A property under a batch of members.
 
-
-def baseline(prop: Property, calculator: Calculator, settings: Relax) -> tuple[dict[str, Relaxed], dict[str, Start]]:
-    """Relax the MLE's structures from scratch and find their Hessians.
+    Parameters
+    ----------
+    name, prop
+        The property.
+    models
+        What is known from the MLE.
+    thetas
+        Parameters by number of the member, shape (P,).
+    calculator
+        Any potential of the ensemble; its parameters are swapped.
+    settings
+        Section `propagate` of the configuration.
+    expected
+        The MLE's lines: a member that cannot have one has it with a status.
 
     Returns
     -------
-    relaxed
-        The MLE's structures.
-    starts
-        Where the members start: the relaxed structure with its Hessian or,
-        where the MLE found none, the unrelaxed structure.
+    DataFrame
+        Lines of `properties.parquet`.
     """
-    cold = cold_starts(prop)
-    relaxed = prop.relax(calculator, cold)
-    starts = {}
-    for name, outcome in progress(relaxed.items(), "Hessian of structure", len(relaxed)):
-        starts[name] = cold[name]
-        if outcome.ok:
-            curvature = hessian(outcome.atoms, calculator, settings, prop.cell_relaxes(name))
-            starts[name] = Start(outcome.atoms, curvature)
-    return relaxed, starts
+    evaluated = members(models, np.array(list(thetas.values())))
+    tables = []
+    for position, (number, theta) in enumerate(progress(thetas.items(), "member", len(thetas))):
+        calculator.set_theta(theta)
+        potential = Member(position, evaluated, calculator, settings)
+        values, reason = [], "the member yields no such value"
+        try:
+            values.extend(prop.values(potential))
+        except PropertyError as error:
+            reason = str(error)
+        tables.append(value_table(name, [*values, *_missing(values, expected, reason)], "member", number))
+    return concatenate(tables)
 
 
-def write_baseline(path: Path, starts: Mapping[str, Start]) -> None:
-    """Write the members' starts: numbers, cell (Å), positions (Å), hessian (eV/Å²) of each structure."""
-    arrays = {}
-    for name, start in starts.items():
-        arrays[f"{name}/numbers"] = start.atoms.numbers
-        arrays[f"{name}/cell"] = start.atoms.cell[:]
-        arrays[f"{name}/positions"] = start.atoms.positions
-        if start.hessian is not None:
-            arrays[f"{name}/hessian"] = start.hessian
+def _missing(values: Sequence[Value], expected: pd.DataFrame, reason: str) -> list[Value]:
+    """Lines that the MLE has and a member lacks."""
+    there = {(v.structure, v.quantity, repr(float(v.coordinate))) for v in values}
+    return [
+        Value(line.structure, line.quantity, line.unit, np.nan, "failed", reason, 0, line.coordinate)
+        for line in expected.itertuples()
+        if (line.structure, line.quantity, repr(float(line.coordinate))) not in there
+    ]
+
+
+def write_structures(path: Path, structures: Mapping[str, Atoms]) -> None:
+    """Write periodic structures: numbers, cell (Å) and positions (Å) of each."""
+    arrays = {"names": np.array(list(structures), dtype=str)}
+    for number, atoms in enumerate(structures.values()):
+        parts = {"numbers": atoms.numbers, "cell": atoms.cell[:], "positions": atoms.positions}
+        arrays |= {f"{number}/{part}": array for part, array in parts.items()}
     np.savez(path, **arrays)
 
 
-def read_baseline(path: Path) -> dict[str, Start]:
-    """Read what `write_baseline` wrote."""
+def read_structures(path: Path) -> dict[str, Atoms]:
+    """Read what `write_structures` wrote."""
     with np.load(path) as data:
-        arrays = dict(data)
-    return {
-        name: Start(
-            Atoms(
-                arrays[f"{name}/numbers"],
-                cell=arrays[f"{name}/cell"],
-                positions=arrays[f"{name}/positions"],
-                pbc=True,
-            ),
-            arrays.get(f"{name}/hessian"),
-        )
-        for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays)
-    }
-
-
-def compute_values(prop: Property, calculator: Calculator, starts: Mapping[str, Start]) -> list[Value]:
-    """All values of a property under one potential."""
-    return prop.values(calculator, prop.relax(calculator, starts))
+        return {
+            name: Atoms(data[f"{i}/numbers"], cell=data[f"{i}/cell"], positions=data[f"{i}/positions"], pbc=True)
+            for i, name in enumerate(data["names"].tolist())
+        }

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from popsbounds.config import Relax
 from popsbounds.errors import InputError
-from popsbounds.propagate import DTYPES, cold_starts, concatenate, value_table
+from popsbounds.models import Recorder
+from popsbounds.propagate import DTYPES, concatenate, value_table
 from popsbounds.properties import Property, Value
-from popsbounds.relax import Start, other_basin
+from popsbounds.relax import other_basin
 
 __all__ = ["check_reference_table", "mark_other_basins", "read_reference_table", "reference_values"]
 
-_KEY = ["property", "structure", "quantity"]
+_KEY = ["property", "structure", "quantity", "coordinate"]
 
 
 def reference_values(
-    name: str, prop: Property, calculator: Calculator | None, table: Path | None
-) -> tuple[pd.DataFrame, dict[str, Start]]:
+    name: str, prop: Property, calculator: Calculator | None, table: Path | None, settings: Relax
+) -> tuple[pd.DataFrame, dict[str, Atoms]]:
     """Reference values of a property; where both sources have a value, the table's counts.
 
     Parameters
@@ -30,11 +32,13 @@ def reference_values(
     name
         Property.
     prop
-        Computes the values, with cold starts.
+        Computes the values, from unrelaxed structures.
     calculator
         The reference method; None computes nothing.
     table
         CSV file of values; None reads nothing.
+    settings
+        Tolerances of the relaxations.
 
     Returns
     -------
@@ -47,14 +51,14 @@ def reference_values(
     if table is not None:
         parts.append(read_reference_table(table, name))
     if calculator is not None:
-        relaxed = prop.relax(calculator, cold_starts(prop))
-        parts.append(value_table(name, prop.values(calculator, relaxed), "reference"))
-        structures = {key: Start(outcome.atoms) for key, outcome in relaxed.items() if outcome.ok}
+        potential = Recorder(calculator, settings)
+        parts.append(value_table(name, list(prop.values(potential)), "reference"))
+        structures = potential.structures()
     return concatenate(parts).drop_duplicates(_KEY, ignore_index=True), structures
 
 
 def mark_other_basins(
-    values: pd.DataFrame, structures: Mapping[str, Start], mle: Mapping[str, Start], settings: Relax
+    values: pd.DataFrame, structures: Mapping[str, Atoms], mle: Mapping[str, Atoms], settings: Relax
 ) -> pd.DataFrame:
     """Mark computed reference values of structures that the MLE does not hold.
 
@@ -67,21 +71,19 @@ def mark_other_basins(
     values
         Reference values of a property.
     structures
-        The reference's structures.
+        The reference's relaxed structures.
     mle
         The MLE's.
     settings
         What counts as one basin.
     """
     marked = values.copy()
-    for name, start in structures.items():
-        if name in mle and mle[name].hessian is not None:
-            elsewhere = other_basin(mle[name].atoms, start.atoms, settings)
-            # A value from a table has its citation as reason, and no structure.
-            lines = (marked["structure"] == name) & (marked["reason"] == "")
-            if elsewhere:
-                reason = f"{elsewhere} the MLE's structure"
-                marked.loc[lines, ["status", "reason"]] = ["different_basin", reason]
+    for name in structures.keys() & mle.keys():
+        elsewhere = other_basin(mle[name], structures[name], settings)
+        # A value from a table has its citation as reason, and no structure.
+        lines = (marked["structure"] == name) & (marked["reason"] == "")
+        if elsewhere:
+            marked.loc[lines, ["status", "reason"]] = ["different_basin", f"{elsewhere} the MLE's structure"]
     return marked
 
 
@@ -130,7 +132,9 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
     problems = []
     for name, prop in properties.items():
         table = read_reference_table(path, name)
-        structures = list(prop.structures())
+        structures = prop.structures
+        if not prop.units:  # the user's own: known only when it is run
+            continue
         for line in table.itertuples():
             where = f"{name}, {line.structure}, {line.quantity}"
             if line.structure not in structures:

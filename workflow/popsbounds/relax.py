@@ -1,59 +1,36 @@
-"""Relaxation of one structure under one potential, warm-started from another's.
-
-A member of the ensemble differs little from the loss-minimising potential, so
-its minimum is near and its curvature nearly the same: started from that
-minimum with that Hessian, ASE's BFGS needs a few force calls.
-"""
+"""Relaxation of one structure under one potential, in its symmetry-allowed coordinates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import spglib
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
-from ase.filters import UnitCellFilter
 from ase.optimize import BFGS
+from ase.utils.abc import Optimizable
 
 from popsbounds.config import Relax
+from popsbounds.coordinates import Coordinates
 from popsbounds.errors import InputError
 from popsbounds.structures import nearest_neighbour_distance
 
-__all__ = ["Relaxed", "Start", "hessian", "other_basin", "relax", "scaled", "strain", "symmetric_basis"]
+__all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "uniform_scale"]
 
-# Softest curvature (eV/Å²) trusted in a Hessian: translations and rotations have none.
-_SOFTEST = 0.05
-# Curvature (eV/Å²) assumed where it is not computed: ASE's own default.
-_STIFF = 70.0
-# Step of finite differences (Å), and what spglib counts as symmetric (Å).
-_DIFFERENCE, _SYMMETRY_PRECISION = 0.01, 1e-3
-# Longest step: of an atom (Å), and of the cell's deformation gradient.
-_LARGEST_STEP, _LARGEST_DEFORMATION = 0.2, 0.03
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a relaxation starts.
-
-    Attributes
-    ----------
-    atoms : Atoms
-        Starting geometry.
-    hessian : ndarray or None
-        Of the energy in the coordinates of `relax` (eV/Å²), shape
-        (3n + 9, 3n + 9) where the cell relaxes and (3n, 3n) where it does not;
-        None starts cold, and then the result may lie in any basin.
-    """
-
-    atoms: Atoms
-    hessian: np.ndarray | None = None
+# Longest step: of an atom (Å) or of the cell's scaled strain.
+_LARGEST_STEP = 0.2
+# A bond shorter than this share of the start's is a collapse.
+_COLLAPSE = 0.5
+# Displacements (Å) that no bond collapses by.
+_HARMLESS = 0.2
+# Cells whose strain relative to each other differs from a uniform one by less are scaled copies.
+_SAME_SHAPE = 1e-8
 
 
 @dataclass(frozen=True)
 class Relaxed:
-    """A relaxed structure, or what became of it.
+    """A structure as a potential has it, or what became of it.
 
     Attributes
     ----------
@@ -64,13 +41,19 @@ class Relaxed:
     status : str
         ``ok``, ``not_converged``, ``unstable``, ``different_basin`` or ``failed``.
     reason : str
-        Why it is not ok.
+        Why it is not ok, or what else there is to say of it.
     evaluations : int
         Force calls spent.
     stress : ndarray, shape (3, 3)
-        Stress at the last geometry (eV/Å³).
-    hessian : ndarray or None
-        The one it started with: still good for nearby relaxations.
+        At the last geometry (eV/Å³).
+    forces : ndarray, shape (n, 3)
+        At the last geometry (eV/Å); NaN where nobody asked for them.
+    scale : float
+        Of a crystal: cube root of its volume over that of its start.
+    strains : ndarray, shape (r,), or None
+        Of a crystal without internal freedom: strain coordinates of its cell from the MLE's.
+    name : str
+        What a crystal was asked for by.
     """
 
     atoms: Atoms
@@ -79,18 +62,37 @@ class Relaxed:
     reason: str
     evaluations: int
     stress: np.ndarray
-    hessian: np.ndarray | None
+    forces: np.ndarray
+    scale: float = 1.0
+    strains: np.ndarray | None = None
+    name: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether the structure is relaxed."""
+        """Whether there is a structure with an energy."""
         return self.status == "ok"
+
+    @property
+    def volume(self) -> float:
+        """Volume per atom (Å³)."""
+        return float(self.atoms.get_volume() / len(self.atoms))
+
+    @property
+    def energy_per_atom(self) -> float:
+        """Energy per atom (eV)."""
+        return self.energy / len(self.atoms)
 
 
 class _Stop(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
+
+
+def failed(atoms: Atoms, status: str, reason: str, evaluations: int = 0) -> Relaxed:
+    """A structure without an energy."""
+    nothing = np.full((len(atoms), 3), np.nan)
+    return Relaxed(atoms, np.nan, status, reason, evaluations, np.full((3, 3), np.nan), nothing)
 
 
 def scaled(atoms: Atoms, factor: float) -> Atoms:
@@ -100,91 +102,177 @@ def scaled(atoms: Atoms, factor: float) -> Atoms:
     return copy
 
 
-def _coordinates(atoms: Atoms, settings: Relax) -> UnitCellFilter:
-    # Scaled so that one threshold on the generalised forces means fmax for
-    # the atoms and smax for the stress.
-    stress_tolerance = settings.smax_GPa * units.GPa
-    return UnitCellFilter(atoms, cell_factor=atoms.get_volume() * stress_tolerance / settings.fmax_eV_per_A)
+def uniform_scale(before: Atoms, after: Atoms) -> float | None:
+    """Factor between two cells; None where they differ in shape."""
+    if len(before) != len(after):
+        return None
+    factor = (after.get_volume() / before.get_volume()) ** (1 / 3)
+    differs = np.abs(after.cell[:] - factor * before.cell[:]).max()
+    return float(factor) if differs < _SAME_SHAPE * np.abs(after.cell[:]).max() else None
 
 
-def relax(start: Start, calculator: Calculator, settings: Relax, cell: bool) -> Relaxed:
-    """Relax the ions, and the cell if asked for, to the nearest minimum.
+class _Objective(Optimizable):
+    """The energy over symmetry-allowed coordinates, as ASE's optimisers see it."""
+
+    def __init__(self, coordinates: Coordinates, scale: float, calculator: Calculator, settings: Relax) -> None:
+        self.coordinates, self.scale, self.calculator, self.settings = coordinates, scale, calculator, settings
+        self.evaluations = 0
+        self._q = np.zeros(coordinates.size)
+        self._at: tuple[Atoms, float, np.ndarray] | None = None
+
+    @property
+    def atoms(self) -> Atoms:
+        return self._state()[0]
+
+    def _state(self) -> tuple[Atoms, float, np.ndarray]:
+        if self._at is None:
+            atoms = self.coordinates.place(self._q, self.scale)
+            atoms.calc = self.calculator
+            self.evaluations += 1
+            forces = atoms.get_forces()
+            virial = np.zeros((3, 3))
+            if len(self.coordinates.strains):
+                virial = atoms.get_volume() * atoms.get_stress(voigt=False)
+            gradient = self.coordinates.gradient(self._q, forces.ravel(), virial, self.scale)
+            self._at = (atoms, atoms.get_potential_energy(), gradient)
+        return self._at
+
+    def ndofs(self) -> int:
+        return self.coordinates.size
+
+    def get_x(self) -> np.ndarray:
+        return self._q.copy()
+
+    def set_x(self, x: np.ndarray) -> None:
+        self._q, self._at = np.array(x, float), None
+
+    def get_value(self) -> float:
+        return self._state()[1]
+
+    def get_gradient(self) -> np.ndarray:
+        return self._state()[2]
+
+    def iterimages(self) -> Any:
+        yield self.atoms
+
+    def gradient_norm(self, gradient: np.ndarray) -> float:
+        return self.coordinates.largest_step(gradient)
+
+    def converged(self, gradient: np.ndarray, fmax: float) -> bool:
+        small = self.coordinates.largest_force(gradient) < fmax
+        return small and self.coordinates.largest_stress(gradient) < self.settings.smax_GPa * units.GPa
+
+
+def relax(
+    coordinates: Coordinates,
+    calculator: Calculator,
+    settings: Relax,
+    q: np.ndarray | None = None,
+    hessian: np.ndarray | None = None,
+    scale: float = 1.0,
+    basin: Atoms | None = None,
+) -> Relaxed:
+    """Relax a structure along its coordinates to the nearest minimum, with ASE's BFGS.
 
     Parameters
     ----------
-    start
-        Geometry and, if known, Hessian.
+    coordinates
+        What may change.
     calculator
         The potential.
     settings
         Tolerances.
-    cell
-        Whether the cell relaxes, at zero pressure.
+    q
+        Where to start, shape (k,); None starts at the origin.
+    hessian
+        Initial Hessian, shape (k, k) (eV/Å²); None takes ASE's.
+    scale
+        Multiplies all lengths, and is kept.
+    basin
+        Structure, atom by atom the same, whose basin the result must lie in;
+        None takes any.
 
     Returns
     -------
     Relaxed
         Never raises for a potential that misbehaves: see its status.
     """
-    atoms = start.atoms.copy()
-    atoms.calc = calculator
-    evaluations = 0
+    objective = _Objective(coordinates, scale, calculator, settings)
     try:
-        coordinates: Any = _coordinates(atoms, settings) if cell else atoms
-        largest_step = min(_LARGEST_STEP, _LARGEST_DEFORMATION * coordinates.cell_factor) if cell else _LARGEST_STEP
-        optimiser = BFGS(coordinates, logfile=None, maxstep=largest_step)
-        if start.hessian is not None:
-            optimiser.H0 = start.hessian.copy()
+        optimiser = BFGS(objective, logfile=None, maxstep=_LARGEST_STEP)
+        if q is not None:
+            objective.set_x(q)
+        if hessian is not None:
+            optimiser.H0 = hessian.copy()
         first = None
+        converged = False
         for done in optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps):
             converged = done
-            evaluations += 1
-            energy = atoms.get_potential_energy()
-            first = energy if first is None else first
-            if not (np.isfinite(energy) and np.isfinite(atoms.get_forces()).all()):
-                raise _Stop("unstable", "energy or forces are not finite")
-            change = (energy - first) / len(atoms)
-            if abs(change) > settings.max_energy_change_eV:
-                raise _Stop("unstable", f"energy moved by {change:.3g} eV/atom from its start")
+            first = objective.get_value() if first is None else first
+            _watch(objective, first, settings)
+        atoms = objective.atoms
         if not converged:
             raise _Stop("not_converged", f"{settings.max_steps} steps did not reach the force tolerance")
-        if start.hessian is not None:
-            elsewhere = other_basin(start.atoms, atoms, settings)
-            if elsewhere:
-                raise _Stop("different_basin", f"{elsewhere} the MLE's structure")
-        status, reason = "ok", ""
-        # Not every calculator has stresses, and not every relaxation needs one.
-        has_stress = "stress" in calculator.implemented_properties
-        stress = atoms.get_stress(voigt=False) if has_stress else np.full((3, 3), np.nan)
+        elsewhere = "" if basin is None else other_basin(basin, atoms, settings)
+        if elsewhere:
+            raise _Stop("different_basin", f"{elsewhere} the MLE's structure")
     except _Stop as stop:
-        energy, stress, status, reason = np.nan, np.full((3, 3), np.nan), stop.status, stop.reason
+        return failed(_without_calculator(objective), stop.status, stop.reason, objective.evaluations)
     except InputError:
         raise
     except Exception as error:  # calculators raise what they like
-        energy, stress = np.nan, np.full((3, 3), np.nan)
-        status, reason = "failed", f"{type(error).__name__}: {error}"
-    atoms.calc = None
-    return Relaxed(atoms, float(energy), status, reason, evaluations, stress, start.hessian)
+        reason = f"{type(error).__name__}: {error}"
+        return failed(_without_calculator(objective), "failed", reason, objective.evaluations)
+    return replace(_read_off(atoms, calculator), evaluations=objective.evaluations)
 
 
-def strain(relaxed: Relaxed, deformation: np.ndarray, calculator: Calculator, settings: Relax) -> Relaxed:
-    """Deform a relaxed structure and relax its ions in the fixed cell.
+def _watch(objective: _Objective, first: float, settings: Relax) -> None:
+    """Stop what has lost its way."""
+    atoms, energy, gradient = objective.atoms, objective.get_value(), objective.get_gradient()
+    if not (np.isfinite(energy) and np.isfinite(gradient).all()):
+        raise _Stop("unstable", "energy or forces are not finite")
+    change = (energy - first) / len(atoms)
+    if abs(change) > settings.max_energy_change_eV:
+        raise _Stop("unstable", f"energy moved by {change:.3g} eV/atom from its start")
+    force = objective.coordinates.largest_force(gradient)
+    if force > settings.max_force_eV_per_A:
+        raise _Stop("unstable", f"a force of {force:.3g} eV/Å")
+    moved = objective.coordinates.largest_step(objective.get_x())
+    if moved < _HARMLESS:
+        return
+    shortest = objective.scale * nearest_neighbour_distance(objective.coordinates.origin)
+    bond = nearest_neighbour_distance(atoms)
+    if bond < _COLLAPSE * shortest:
+        raise _Stop("unstable", f"a bond collapsed from {shortest:.2f} to {bond:.2f} Å")
 
-    Parameters
-    ----------
-    relaxed
-        Returned as it is where it is not ok.
-    deformation
-        Cell and positions (row vectors) are multiplied by it, shape (3, 3).
-    calculator, settings
-        As in `relax`.
-    """
-    if not relaxed.ok:
-        return relaxed
-    atoms = relaxed.atoms.copy()
-    atoms.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
-    ions = None if relaxed.hessian is None else relaxed.hessian[: 3 * len(atoms), : 3 * len(atoms)]
-    return relax(Start(atoms, ions), calculator, settings, cell=False)
+
+def _without_calculator(objective: _Objective) -> Atoms:
+    return objective.coordinates.place(objective.get_x(), objective.scale)
+
+
+def _read_off(atoms: Atoms, calculator: Calculator) -> Relaxed:
+    # Not every calculator has stresses, and not every structure needs one.
+    has_stress = "stress" in calculator.implemented_properties
+    stress = atoms.get_stress(voigt=False) if has_stress else np.full((3, 3), np.nan)
+    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
+    bare = atoms.copy()
+    bare.calc = None
+    return Relaxed(bare, energy, "ok", "", 1, stress, forces)
+
+
+def evaluate(atoms: Atoms, calculator: Calculator) -> Relaxed:
+    """Energy, forces and stress of a structure as it is; never raises for a potential that misbehaves."""
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    try:
+        result = _read_off(atoms, calculator)
+    except InputError:
+        raise
+    except Exception as error:  # calculators raise what they like
+        return failed(atoms.copy(), "failed", f"{type(error).__name__}: {error}", 1)
+    if not (np.isfinite(result.energy) and np.isfinite(result.forces).all()):
+        return failed(result.atoms, "unstable", "energy or forces are not finite", 1)
+    return result
 
 
 def other_basin(before: Atoms, after: Atoms, settings: Relax) -> str:
@@ -205,77 +293,3 @@ def other_basin(before: Atoms, after: Atoms, settings: Relax) -> str:
     if moved > settings.basin_displacement:
         return f"an atom moved {moved:.2f} neighbour distances from"
     return ""
-
-
-def symmetric_basis(atoms: Atoms, cell: bool) -> np.ndarray:
-    """Orthonormal basis of the changes of a structure that keep its symmetry.
-
-    Parameters
-    ----------
-    atoms
-        Periodic structure of n atoms.
-    cell
-        Whether the cell may change too.
-
-    Returns
-    -------
-    ndarray, shape (3n, k) or, with the cell, (3n + 9, k)
-        Displacements, and the deformation gradient, in the coordinates of `relax`.
-    """
-    scaled_positions = atoms.get_scaled_positions()
-    symmetry = spglib.get_symmetry_dataset(
-        (atoms.cell[:], scaled_positions, atoms.numbers), symprec=_SYMMETRY_PRECISION
-    )
-    if symmetry is None:  # spglib found not even the identity
-        return np.eye(3 * len(atoms) + (9 if cell else 0))
-    n = len(atoms)
-    projector = np.zeros((3 * n + 9, 3 * n + 9))
-    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
-        turned = scaled_positions @ rotation.T + translation
-        gaps = turned[:, None] - scaled_positions[None]
-        images = np.abs(gaps - np.round(gaps)).sum(axis=2).argmin(axis=1)
-        cartesian = atoms.cell[:].T @ rotation @ np.linalg.inv(atoms.cell[:].T)
-        for atom, image in enumerate(images):
-            projector[3 * image : 3 * image + 3, 3 * atom : 3 * atom + 3] += cartesian
-        projector[3 * n :, 3 * n :] += np.kron(cartesian, cartesian)
-    projector /= len(symmetry.rotations)
-    if not cell:
-        projector = projector[: 3 * n, : 3 * n]
-    values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
-    return vectors[:, values > 0.5]
-
-
-def hessian(atoms: Atoms, calculator: Calculator, settings: Relax, cell: bool) -> np.ndarray:
-    """Hessian in the coordinates of `relax`, by central differences of forces.
-
-    Exact where the structure keeps its symmetry; stiff elsewhere, so that a
-    relaxation started with it does not drift off by rounding along a direction
-    in which a member happens to be unstable. Made positive definite (absolute
-    eigenvalues, with a floor for rigid motions), as a quasi-Newton method
-    wants it.
-
-    Returns
-    -------
-    ndarray, shape (3n, 3n) or, with the cell, (3n + 9, 3n + 9)
-        In eV/Å².
-    """
-    moving = atoms.copy()
-    moving.calc = calculator
-    coordinates: Any = _coordinates(moving, settings) if cell else moving
-    origin = coordinates.get_positions()
-    basis = symmetric_basis(atoms, cell)
-    matrix = _STIFF * (np.eye(origin.size) - basis @ basis.T)
-    if not basis.size:
-        return matrix
-    columns = []
-    for direction in basis.T:
-        gradient = []
-        for sign in (1, -1):
-            # Small against anharmonicity, large against rounding.
-            coordinates.set_positions(origin + sign * _DIFFERENCE * direction.reshape(origin.shape))
-            gradient.append(-coordinates.get_forces().ravel())
-        columns.append(basis.T @ (gradient[0] - gradient[1]) / (2 * _DIFFERENCE))
-    within = np.array(columns)
-    values, vectors = np.linalg.eigh(0.5 * (within + within.T))
-    vectors = basis @ vectors
-    return matrix + (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T

@@ -1,12 +1,15 @@
-# The MLE's own structures, Hessians and values: where every member starts.
+# The MLE's own structures and values, and the models of them that make members cheap.
 
 
 rule compute_baseline:
     input:
-        posterior=rules.fit_posterior.output.posterior,
+        members=rules.draw_members.output[0],
+        code=lambda wildcards: property_files(wildcards.property),
     output:
-        starts=f"{OUT}/baseline/{{property}}.npz",
+        models=f"{OUT}/baseline/{{property}}.npz",
+        structures=f"{OUT}/baseline/{{property}}_structures.npz",
         values=f"{OUT}/baseline/{{property}}.parquet",
+        description=f"{OUT}/baseline/{{property}}_models.parquet",
     log:
         f"{OUT}/logs/compute_baseline/{{property}}.log",
     conda:
@@ -16,6 +19,6 @@ rule compute_baseline:
     params:
         settings=lambda wildcards: property_settings(wildcards.property),
     message:
-        "Relaxing the structures of {wildcards.property} under the MLE"
+        "Relaxing the structures of {wildcards.property} under the MLE, and modelling them"
     script:
         "../scripts/compute_baseline.py"

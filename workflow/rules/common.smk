@@ -4,6 +4,9 @@ SHARDS = range(STUDY.descriptors.shards)
 BATCHES = range(STUDY.n_batches)
 PROPERTIES = STUDY.properties.names()
 HAS_REFERENCE = STUDY.reference.calculator is not None or STUDY.reference.table is not None
+PHONON_SOURCES = ["mle"] * ("phonon" in PROPERTIES)
+if STUDY.reference.calculator is not None:
+    PHONON_SOURCES += ["reference"] * ("phonon" in PROPERTIES)
 CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
@@ -26,10 +29,17 @@ def caption(name):
 
 def property_settings(name):
     """The part of the configuration that the values of one property depend on."""
+    propagate = settings("propagate")["propagate"]
     return settings("material") | {
-        "property": settings("properties")["properties"][name],
-        "relax": settings("propagate")["propagate"]["relax"],
+        "property": STUDY.properties.settings(name).model_dump(mode="json"),
+        "relax": propagate["relax"],
+        "families": propagate["families"],
     }
+
+
+def property_files(name):
+    """The user's own code that a property is computed by."""
+    return [STUDY.properties.own[name].file] if name in STUDY.properties.own else []
 
 
 wildcard_constraints:

@@ -1,20 +1,29 @@
 # Figures: name -> table it is drawn from, and whether this study has what it shows.
 
-FORMATION, ELASTIC, SURFACE = STUDY.properties.formation, STUDY.properties.elastic, STUDY.properties.surface
+HAS = set(PROPERTIES)
 CATALOGUE = {
     "fig01_pointwise": ("pointwise", True),
-    "fig02_formation_energy": ("bounds", FORMATION),
-    "fig03_volume": ("bounds", FORMATION),
-    "fig04_bulk_modulus": ("bounds", FORMATION),
-    "fig05_elastic_constants": ("bounds", ELASTIC),
-    "fig06_surface_energy": ("bounds", SURFACE),
-    "fig07_spearman": ("spearman", FORMATION or SURFACE),
+    "fig02_formation_energy": ("bounds", "formation" in HAS),
+    "fig03_volume": ("bounds", "formation" in HAS),
+    "fig04_bulk_modulus": ("bounds", "formation" in HAS),
+    "fig05_elastic_constants": ("bounds", "elastic" in HAS),
+    "fig06_surface_energy": ("bounds", "surface" in HAS),
+    "fig07_spearman": ("spearman", HAS & {"formation", "surface", "sia"}),
     "fig08_deviations": ("deviations", True),
     "fig09_coverage": ("coverage", True),
     "fig10_coefficients": ("coefficients", True),
     "fig11_posteriors": ("posteriors", False),  # on demand
-}
+    "fig12_sia": ("bounds", "sia" in HAS),
+    "fig13_phonons": ("bounds", "phonon" in HAS),
+    "fig14_barrier": ("bounds", "neb" in HAS),
+    "fig15_transformation_paths": ("bounds", "path" in HAS),
+} | {f"fig{number}_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=16)}
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
+
+
+def figure_caption(name):
+    """What the report says of a figure; the user's own properties share one text."""
+    return caption("own" if name in STUDY.properties.own else name)
 
 
 rule draw_figure:
@@ -35,7 +44,7 @@ rule draw_figure:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        caption=lambda wildcards: caption(wildcards.figure.split("_", maxsplit=1)[1]),
+        caption=lambda wildcards: figure_caption(wildcards.figure.split("_", maxsplit=1)[1]),
     message:
         "Drawing {wildcards.figure}"
     script:

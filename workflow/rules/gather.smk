@@ -1,8 +1,8 @@
 # Tables.
 
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
-TABLES += ["deviations", "coverage", "coefficients"]
-SHOWN = ["bounds", "std_ratio", "calibration", "failures"]
+TABLES += ["deviations", "coverage", "coefficients", "models"]
+SHOWN = ["bounds", "std_ratio", "calibration", "failures", "models"]
 
 
 rule gather_properties:
@@ -11,7 +11,7 @@ rule gather_properties:
         members=expand(rules.propagate_members.output[0], property=PROPERTIES, batch=BATCHES),
         reference=expand(rules.compute_reference.output.values, property=PROPERTIES) if HAS_REFERENCE else [],
         structures=expand(rules.compute_reference.output.structures, property=PROPERTIES) if HAS_REFERENCE else [],
-        starts=expand(rules.compute_baseline.output.starts, property=PROPERTIES),
+        baseline=expand(rules.compute_baseline.output.structures, property=PROPERTIES),
     output:
         f"{OUT}/tables/properties.parquet",
     log:
@@ -24,6 +24,21 @@ rule gather_properties:
         "Gathering all values"
     script:
         "../scripts/gather_properties.py"
+
+
+rule gather_models:
+    input:
+        expand(rules.compute_baseline.output.description, property=PROPERTIES),
+    output:
+        f"{OUT}/tables/models.parquet",
+    log:
+        f"{OUT}/logs/gather_models.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    message:
+        "Gathering what is known of the models"
+    script:
+        "../scripts/gather_models.py"
 
 
 rule summarise_properties:

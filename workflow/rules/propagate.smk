@@ -4,7 +4,9 @@
 rule propagate_members:
     input:
         members=rules.draw_members.output[0],
-        starts=rules.compute_baseline.output.starts,
+        models=rules.compute_baseline.output.models,
+        values=rules.compute_baseline.output.values,
+        code=lambda wildcards: property_files(wildcards.property),
     output:
         f"{OUT}/members/{{property}}/{{batch}}.parquet",
     log:

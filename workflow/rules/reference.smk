@@ -4,6 +4,7 @@
 rule compute_reference:
     input:
         table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
+        code=lambda wildcards: property_files(wildcards.property),
     output:
         values=f"{OUT}/reference/{{property}}.parquet",
         structures=f"{OUT}/reference/{{property}}.npz",
@@ -19,3 +20,24 @@ rule compute_reference:
         "Reference values of {wildcards.property}"
     script:
         "../scripts/compute_reference.py"
+
+
+# phonopy's own files, for other tools.
+rule write_phonons:
+    input:
+        members=rules.draw_members.output[0],
+    output:
+        expand(f"{OUT}/phonon/{{{{source}}}}/{{file}}", file=["band.yaml", "mesh.yaml", "total_dos.dat"]),
+    log:
+        f"{OUT}/logs/write_phonons/{{source}}.log",
+    wildcard_constraints:
+        source="mle|reference",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=lambda wildcards: property_settings("phonon")
+        | (settings("reference") if wildcards.source == "reference" else {}),
+    message:
+        "Writing phonopy's files of the {wildcards.source}"
+    script:
+        "../scripts/write_phonons.py"

@@ -1,15 +1,20 @@
-from popsbounds.descriptors.snap import SnapCalculator, SnapModel
-from popsbounds.fit import read_posterior
+import numpy as np
+
+from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.job import start
-from popsbounds.propagate import baseline, value_table, write_baseline
+from popsbounds.models import Builder, Recorder, describe, write_models
+from popsbounds.propagate import value_table, write_structures
 from popsbounds.properties import make_property
 
 config = start(snakemake)
 name = snakemake.wildcards.property
-model = SnapModel(config.descriptors, config.elements)
-calculator = SnapCalculator(model, read_posterior(snakemake.input.posterior).theta)
-prop = make_property(config, name)
-relaxed, starts = baseline(prop, calculator, config.propagate.relax)
-write_baseline(snakemake.output.starts, starts)
-values = prop.values(calculator, relaxed)
+with np.load(snakemake.input.members) as data:
+    theta, thetas = data["mle"], data["theta"]
+form = SnapModel(config.descriptors, config.elements)
+mle = Recorder(SnapCalculator(form, theta), config.propagate.relax)
+values = list(make_property(config, name).values(mle))
 value_table(name, values, "mle").to_parquet(snakemake.output.values, index=False)
+write_structures(snakemake.output.structures, mle.structures())
+models = Builder(mle, SnapRows(form).respond, form.cutoffs, thetas, config.propagate.families).build()
+describe(name, models, thetas).to_parquet(snakemake.output.description, index=False)
+write_models(snakemake.output.models, models)

@@ -6,7 +6,9 @@ from popsbounds.job import start
 from popsbounds.plotting import FIGURES
 from popsbounds.plotting.style import save
 
-start(snakemake)
+config = start(snakemake)
 _, name = snakemake.wildcards.figure.split("_", maxsplit=1)
-figure = FIGURES[name](pd.read_parquet(snakemake.input[0]))
-save(figure, Path(snakemake.output.png).with_suffix(""))
+table = pd.read_parquet(snakemake.input[0])
+if name in config.properties.own:
+    name, table = "own", table[table["property"] == name]
+save(FIGURES[name](table), Path(snakemake.output.png).with_suffix(""))

@@ -1,14 +1,14 @@
 import pandas as pd
 
 from popsbounds.job import start
-from popsbounds.propagate import concatenate, read_baseline
+from popsbounds.propagate import concatenate, read_structures
 from popsbounds.reference import mark_other_basins
 
 config = start(snakemake)
 files = snakemake.input
 references = [
-    mark_other_basins(pd.read_parquet(values), read_baseline(reference), read_baseline(mle), config.propagate.relax)
-    for values, reference, mle in zip(files.reference, files.structures, files.starts, strict=False)
+    mark_other_basins(pd.read_parquet(values), read_structures(reference), read_structures(mle), config.propagate.relax)
+    for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=False)
 ]
 computed = [pd.read_parquet(file) for file in [*files.mle, *files.members]]
 concatenate([*references, *computed]).to_parquet(snakemake.output[0], index=False)

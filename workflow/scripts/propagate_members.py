@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel
 from popsbounds.job import start
-from popsbounds.progress import progress
-from popsbounds.propagate import compute_values, concatenate, read_baseline, value_table
+from popsbounds.models import read_models
+from popsbounds.propagate import propagate
 from popsbounds.properties import make_property
 
 config = start(snakemake)
@@ -11,11 +12,12 @@ name = snakemake.wildcards.property
 with np.load(snakemake.input.members) as data:
     mle, theta = data["mle"], data["theta"]
 calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), mle)
-prop = make_property(config, name)
-starts = read_baseline(snakemake.input.starts)
-members = config.batch_members(int(snakemake.wildcards.batch))
-tables = []
-for member in progress(members, "member", len(members)):
-    calculator.set_theta(theta[member])
-    tables.append(value_table(name, compute_values(prop, calculator, starts), "member", member))
-concatenate(tables).to_parquet(snakemake.output[0], index=False)
+propagate(
+    name,
+    make_property(config, name),
+    read_models(snakemake.input.models),
+    {member: theta[member] for member in config.batch_members(int(snakemake.wildcards.batch))},
+    calculator,
+    config.propagate,
+    pd.read_parquet(snakemake.input.values),
+).to_parquet(snakemake.output[0], index=False)

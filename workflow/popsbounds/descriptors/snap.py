@@ -20,6 +20,7 @@ from ase import Atoms
 
 from popsbounds.config import Snap
 from popsbounds.engine import LammpsCalculator, load_atoms, new_lammps, overlay_commands
+from popsbounds.response import Response
 
 if TYPE_CHECKING:
     from lammps import lammps
@@ -72,6 +73,12 @@ class SnapModel:
     def cutoff(self) -> float:
         """Largest interaction distance (Å) of the SNAP part."""
         return 2 * self.settings.rcutfac * max(self.radii)
+
+    @property
+    def cutoffs(self) -> list[float]:
+        """Distances (Å) at which the SNAP part of each pair of elements ends."""
+        radii = self.radii
+        return sorted({self.settings.rcutfac * (a + b) for a in radii for b in radii})
 
     def compute_command(self) -> str:
         """The `compute snap` that returns rows of the design matrix."""
@@ -140,6 +147,12 @@ class SnapRows:
         reference : ndarray, shape (1 + 3n,)
             The same quantities of the reference potential; zeros without one.
         """
+        response = self.respond(atoms)
+        both = np.vstack([response.energy / len(atoms), response.forces])
+        return np.ascontiguousarray(both[:, :-1]), both[:, -1].copy()
+
+    def respond(self, atoms: Atoms) -> Response:
+        """Energy, forces and virial of a periodic configuration by parameter, the reference potential last."""
         if self._lmp is None:
             self._lmp = new_lammps()
         lmp, model = self._lmp, self.model
@@ -148,15 +161,25 @@ class SnapRows:
         lmp.commands_list(
             [*self._commands, model.compute_command(), "thermo_style custom step pe c_rows[1][1]", "run 0 post no"]
         )
-        n = len(atoms)
-        raw = np.array(lmp.numpy.extract_compute("rows", 0, 2)[: 1 + 3 * n])
-        raw[0] /= n
-        raw[1:] = (rotation.T @ raw[1:].reshape(n, 3, -1)).reshape(3 * n, -1)
+        n, n_elements = len(atoms), len(model.elements)
+        raw = lmp.numpy.extract_compute("rows", 0, 2)
 
-        rows = np.zeros((1 + 3 * n, len(model.elements), model.n_coefficients))
-        rows[:, :, 1:] = raw[:, :-1].reshape(1 + 3 * n, len(model.elements), -1)
-        rows[0, :, 0] = [np.mean(np.array(atoms.get_chemical_symbols()) == e) for e in model.elements]
-        return rows.reshape(1 + 3 * n, -1), raw[:, -1].copy()
+        def columns(part: np.ndarray) -> np.ndarray:
+            """With the constants, which the compute leaves out, as zeros."""
+            rows = np.zeros((*part.shape[:-1], model.n_parameters + 1))
+            blocks = rows[..., :-1].reshape(*part.shape[:-1], n_elements, model.n_coefficients)
+            blocks[..., 1:] = part[..., :-1].reshape(*part.shape[:-1], n_elements, -1)
+            rows[..., -1] = part[..., -1]
+            return rows
+
+        energy = columns(raw[0])
+        energy[model.constants] = [np.count_nonzero(atoms.symbols == e) for e in model.elements]
+        forces = columns((rotation.T @ raw[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1))
+        # Rows xx yy zz yz xz xy; the compute's virial has the sign of a pressure, its last column is one.
+        voigt = columns(raw[1 + 3 * n :])
+        voigt[:, -1] *= atoms.get_volume() / lmp.extract_global("nktv2p")
+        virial = -voigt[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+        return Response(energy, forces, np.einsum("ia,ijp,jb->abp", rotation, virial, rotation))
 
 
 class SnapCalculator(LammpsCalculator):

@@ -1,20 +1,29 @@
-"""The registry of properties, and what is done with each of them."""
+"""The registry of properties."""
 
 from __future__ import annotations
 
 from popsbounds.config import Config
-from popsbounds.properties.base import Property, Value
+from popsbounds.properties.base import Property, PropertyError, Settings, Value
 from popsbounds.properties.elastic import ElasticProperty
 from popsbounds.properties.formation import FormationProperty
+from popsbounds.properties.neb import NebProperty
+from popsbounds.properties.own import OwnProperty
+from popsbounds.properties.path import PathProperty
+from popsbounds.properties.phonon import PhononProperty
+from popsbounds.properties.sia import InterstitialProperty
 from popsbounds.properties.surface import SurfaceProperty
 from popsbounds.structures import material_volume
 
-__all__ = ["REGISTRY", "Property", "Value", "make_property"]
+__all__ = ["REGISTRY", "Property", "PropertyError", "Settings", "Value", "make_property"]
 
-REGISTRY: dict[str, type] = {
+REGISTRY: dict[str, type[Property]] = {
     "formation": FormationProperty,
     "elastic": ElasticProperty,
+    "sia": InterstitialProperty,
     "surface": SurfaceProperty,
+    "phonon": PhononProperty,
+    "neb": NebProperty,
+    "path": PathProperty,
 }
 
 
@@ -22,4 +31,5 @@ def make_property(config: Config, name: str) -> Property:
     """The property `name` with the settings of a study."""
     material = config.material
     volume = material.volume_A3 or material_volume(material.element)
-    return REGISTRY[name](getattr(config.properties, name), material.element, volume, config.propagate.relax)
+    settings = Settings(config.properties.settings(name), material.element, volume)
+    return REGISTRY.get(name, OwnProperty)(settings)

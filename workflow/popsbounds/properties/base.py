@@ -1,22 +1,20 @@
-"""What a property is: structures in, named values out, the same for every potential."""
+"""What a property is: a function of one potential that yields named values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
-from ase import Atoms
-from ase.calculators.calculator import Calculator
 
-from popsbounds.config import Elastic, Formation, Relax, Surface
-from popsbounds.relax import Relaxed, Start, relax
-from popsbounds.structures import crystal
+from popsbounds.potential import Potential
 
-__all__ = ["CrystalProperty", "Property", "Value", "value"]
+__all__ = ["Property", "PropertyError", "Settings", "Value", "curve", "value"]
 
-S = TypeVar("S", Formation, Elastic, Surface)
+
+class PropertyError(Exception):
+    """A property cannot be computed under a potential at all."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class Value:
     status, reason : str
         As in `popsbounds.relax.Relaxed`.
     evaluations : int
-        Force calls of the relaxations it rests on.
+        Force calls of what it rests on.
+    coordinate : float
+        Place on a curve; NaN for a single number.
     """
 
     structure: str
@@ -42,88 +42,108 @@ class Value:
     status: str
     reason: str
     evaluations: int
+    coordinate: float = np.nan
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a property is computed for.
+
+    Attributes
+    ----------
+    options : Section
+        The property's section of the configuration.
+    element : str
+        Fills the structures.
+    volume : float
+        Volume per atom that structures start with (Å³).
+    """
+
+    options: Any
+    element: str
+    volume: float
 
 
 class Property(Protocol):
-    """A property: one class a module, made from its settings.
-
-    The same object serves the MLE and the reference (cold starts) and every
-    member (started from the MLE's structures and Hessians).
-    """
+    """A property, made from its `Settings`; the same for the MLE, the members and the reference."""
 
     units: Mapping[str, str]
-    """Unit of each quantity."""
+    """Unit of each quantity that a table may give a reference for."""
 
-    def structures(self) -> dict[str, Atoms]:
-        """Unrelaxed structures by name; no energies involved."""
+    structures: list[str]
+    """Names of the structures that have values."""
 
-    def cell_relaxes(self, structure: str) -> bool:
-        """Whether the structure's cell relaxes with its ions."""
+    def __init__(self, settings: Settings) -> None: ...
 
-    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
-        """Relax every structure under the potential."""
+    def values(self, potential: Potential) -> Iterable[Value]:
+        """Every value, whatever became of the structures it rests on."""
 
-    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
-        """Every value of every structure, whatever became of it."""
+
+class Needed(Protocol):
+    """What a value can rest on: a relaxed structure, or a path."""
+
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def evaluations(self) -> int: ...
 
 
 def value(
-    structure: str, quantity: str, unit: str, needs: Mapping[str, Relaxed], compute: Callable[[], float]
+    structure: str,
+    quantity: str,
+    unit: str,
+    needs: Mapping[str, Needed],
+    compute: Callable[[], float],
+    coordinate: float = np.nan,
 ) -> Value:
-    """Compute a value, or say which of the relaxations it needs is not ok.
+    """Compute a value, or say which of the structures it needs is not ok.
 
     Parameters
     ----------
     structure, quantity, unit
         What it is.
     needs
-        Relaxations it rests on, by what they are called in the reason.
+        What it rests on, by what it is called in the reason.
     compute
-        Called only where all of them are ok; raises ArithmeticError where the
+        Called only where all of that is ok; raises ArithmeticError where the
         potential gives the structure no such value.
+    coordinate
+        Place on a curve.
     """
-    evaluations = sum(r.evaluations for r in {id(r): r for r in needs.values()}.values())
-    for name, relaxed in needs.items():
-        if not relaxed.ok:
-            return Value(structure, quantity, unit, np.nan, relaxed.status, f"{name}: {relaxed.reason}", evaluations)
+    found = curve(structure, quantity, unit, needs, lambda: [compute()], [coordinate])
+    return found[0]
+
+
+def curve(
+    structure: str,
+    quantity: str,
+    unit: str,
+    needs: Mapping[str, Needed],
+    compute: Callable[[], Iterable[float]],
+    coordinates: Iterable[float],
+) -> list[Value]:
+    """Compute the values of a curve; parameters as in `value`."""
+    evaluations = sum(need.evaluations for need in {id(need): need for need in needs.values()}.values())
+    where = [float(x) for x in coordinates]
+
+    def lost(status: str, reason: str) -> list[Value]:
+        return [Value(structure, quantity, unit, np.nan, status, reason, evaluations, x) for x in where]
+
+    for name, need in needs.items():
+        if not need.ok:
+            return lost(need.status, f"{name}: {need.reason}")
     try:
-        number = float(compute())
-        if not np.isfinite(number):
+        numbers = [float(number) for number in compute()]
+        if not np.isfinite(numbers).all():
             raise ArithmeticError("the value is not finite")
     except ArithmeticError as error:
-        return Value(structure, quantity, unit, np.nan, "unstable", str(error), evaluations)
-    return Value(structure, quantity, unit, number, "ok", "", evaluations)
-
-
-class CrystalProperty(Generic[S]):
-    """What properties of crystals share: prototypes whose cells and ions relax.
-
-    Parameters
-    ----------
-    settings
-        The property's section of the configuration.
-    element
-        Fills the crystals.
-    volume
-        Volume per atom that cells start with (Å³).
-    relaxation
-        Tolerances.
-    """
-
-    def __init__(self, settings: S, element: str, volume: float, relaxation: Relax) -> None:
-        self.settings: S = settings
-        self.element, self.volume, self.relaxation = element, volume, relaxation
-
-    def crystals(self, names: list[str]) -> dict[str, Atoms]:
-        """The named prototypes at the starting volume."""
-        return {name: crystal(name, self.element, self.volume) for name in names}
-
-    def cell_relaxes(self, structure: str) -> bool:
-        """Whether the structure's cell relaxes with its ions."""
-        return True
-
-    def relax(self, calculator: Calculator, starts: Mapping[str, Start]) -> dict[str, Relaxed]:
-        """Relax every structure under the potential."""
-        return {
-            name: relax(start, calculator, self.relaxation, self.cell_relaxes(name)) for name, start in starts.items()
-        }
+        return lost("unstable", str(error))
+    remarks = "; ".join(f"{name}: {need.reason}" for name, need in needs.items() if need.reason)
+    return [
+        Value(structure, quantity, unit, number, "ok", remarks, evaluations, x)
+        for number, x in zip(numbers, where, strict=True)
+    ]

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from ase import Atoms, units
-from ase.calculators.calculator import Calculator
+from ase import units
 
-from popsbounds.config import Elastic
-from popsbounds.properties.base import CrystalProperty, Value, value
-from popsbounds.relax import Relaxed, strain
+from popsbounds.potential import Potential
+from popsbounds.properties.base import Settings, Value, value
+from popsbounds.relax import Relaxed
+from popsbounds.structures import crystal
 
-__all__ = ["ElasticProperty"]
+__all__ = ["ElasticProperty", "hill_shear_modulus"]
 
 
-class ElasticProperty(CrystalProperty[Elastic]):
+class ElasticProperty:
     """C11, C12, C44, bulk modulus and Voigt-Reuss-Hill shear modulus (GPa)."""
 
     units = MappingProxyType(dict.fromkeys(("C11", "C12", "C44", "bulk_modulus", "shear_modulus"), "GPa"))
 
-    def structures(self) -> dict[str, Atoms]:
-        return self.crystals(list(self.settings.structures))
+    def __init__(self, settings: Settings) -> None:
+        self.options = settings.options
+        self.structures = list(self.options.structures)
+        self.crystals = {name: crystal(name, settings.element, settings.volume) for name in self.structures}
 
-    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
-        rows = []
-        for name, here in relaxed.items():
-            # One axial and one shear strain give all constants of a cubic crystal
-            # in its own axes.
-            axial, shear = np.zeros((3, 3)), np.zeros((3, 3))
-            axial[0, 0] = 1.0
-            shear[1, 2] = shear[2, 1] = 0.5
-            strained = {
-                f"{name} under {kind} strain {sign:+d}": self._strain(here, sign * direction, calculator)
-                for kind, direction in (("axial", axial), ("shear", shear))
-                for sign in (1, -1)
-            }
+    def values(self, potential: Potential) -> Iterator[Value]:
+        # One axial and one shear strain give all constants of a cubic crystal
+        # in its own axes.
+        axial, shear = np.zeros((3, 3)), np.zeros((3, 3))
+        axial[0, 0] = 1.0
+        shear[1, 2] = shear[2, 1] = 0.5
+        for name, atoms in self.crystals.items():
+            here = potential.crystal(name, atoms)
+            strained = {}
+            for kind, direction in (("axial", axial), ("shear", shear)):
+                for sign in (1, -1):
+                    title = f"{name} under {kind} strain {sign:+d}"
+                    deformation = np.eye(3) + sign * self.options.strain * direction
+                    strained[title] = potential.strain(title, here, deformation)
             needs = {name: here} | strained
-            rows += [
-                value(name, quantity, unit, needs, partial(self._modulus, _FORMULAS[quantity], *strained.values()))
-                for quantity, unit in self.units.items()
-            ]
-        return rows
+            for quantity, unit in self.units.items():
+                compute = partial(self._modulus, _FORMULAS[quantity], *strained.values())
+                yield value(name, quantity, unit, needs, compute)
 
     def _modulus(
         self, formula: Callable[[float, float, float], float], stretched: Relaxed, squeezed: Relaxed, *sheared: Relaxed
@@ -56,10 +57,7 @@ class ElasticProperty(CrystalProperty[Elastic]):
         return formula(c11, c12, c44)
 
     def _slope(self, plus: Relaxed, minus: Relaxed) -> np.ndarray:
-        return (plus.stress - minus.stress) / (2 * self.settings.strain) / units.GPa
-
-    def _strain(self, relaxed: Relaxed, direction: np.ndarray, calculator: Calculator) -> Relaxed:
-        return strain(relaxed, np.eye(3) + self.settings.strain * direction, calculator, self.relaxation)
+        return (plus.stress - minus.stress) / (2 * self.options.strain) / units.GPa
 
 
 def hill_shear_modulus(c11: float, c12: float, c44: float) -> float:

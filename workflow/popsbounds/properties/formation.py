@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from functools import partial
 from types import MappingProxyType
 
 import numpy as np
-from ase import Atoms, units
-from ase.calculators.calculator import Calculator
+from ase import units
 
-from popsbounds.config import Formation
-from popsbounds.properties.base import CrystalProperty, Value, value
-from popsbounds.relax import Relaxed, strain
+from popsbounds.potential import Potential
+from popsbounds.properties.base import Settings, Value, value
+from popsbounds.relax import Relaxed
+from popsbounds.structures import crystal
 
 __all__ = ["FormationProperty"]
 
 
-class FormationProperty(CrystalProperty[Formation]):
+class FormationProperty:
     """Energy (eV/atom), formation energy relative to one phase (eV/atom), volume
     (Å³/atom), volume relative to that phase, and bulk modulus (GPa).
 
@@ -35,49 +35,32 @@ class FormationProperty(CrystalProperty[Formation]):
         }
     )
 
-    def structures(self) -> dict[str, Atoms]:
-        return self.crystals(list(self.settings.structures))
+    def __init__(self, settings: Settings) -> None:
+        self.options = settings.options
+        self.structures = list(self.options.structures)
+        self.crystals = {name: crystal(name, settings.element, settings.volume) for name in self.structures}
 
-    def values(self, calculator: Calculator, relaxed: Mapping[str, Relaxed]) -> list[Value]:
-        zero = relaxed[self.settings.zero]
-        rows = []
+    def values(self, potential: Potential) -> Iterator[Value]:
+        relaxed = {name: potential.crystal(name, atoms) for name, atoms in self.crystals.items()}
+        zero = relaxed[self.options.zero]
         for name, here in relaxed.items():
-            alone, both = {name: here}, {name: here, self.settings.zero: zero}
-            squeezed = self._scale(here, -1, calculator)
-            stretched = self._scale(here, 1, calculator)
+            alone, both = {name: here}, {name: here, self.options.zero: zero}
+            squeezed, stretched = (
+                potential.strain(f"{kind} {name}", here, (1 + sign * self.options.strain) * np.eye(3))
+                for kind, sign in (("compressed", -1), ("expanded", 1))
+            )
             needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
             recipes = {
-                "energy": (alone, partial(_energy, here)),
-                "formation_energy": (both, partial(_formation_energy, here, zero)),
-                "volume": (alone, partial(_volume, here)),
-                "relative_volume": (both, partial(_relative_volume, here, zero)),
+                "energy": (alone, lambda here=here: here.energy_per_atom),
+                "formation_energy": (both, lambda here=here: here.energy_per_atom - zero.energy_per_atom),
+                "volume": (alone, lambda here=here: here.volume),
+                "relative_volume": (both, lambda here=here: here.volume / zero.volume - 1),
                 "bulk_modulus": (needs, partial(_bulk_modulus, squeezed, stretched)),
             }
-            rows += [value(name, quantity, unit, *recipes[quantity]) for quantity, unit in self.units.items()]
-        return rows
-
-    def _scale(self, relaxed: Relaxed, sign: int, calculator: Calculator) -> Relaxed:
-        deformation = (1 + sign * self.settings.strain) * np.eye(3)
-        return strain(relaxed, deformation, calculator, self.relaxation)
-
-
-def _energy(relaxed: Relaxed) -> float:
-    return relaxed.energy / len(relaxed.atoms)
-
-
-def _volume(relaxed: Relaxed) -> float:
-    return relaxed.atoms.get_volume() / len(relaxed.atoms)
-
-
-def _formation_energy(relaxed: Relaxed, zero: Relaxed) -> float:
-    return _energy(relaxed) - _energy(zero)
-
-
-def _relative_volume(relaxed: Relaxed, zero: Relaxed) -> float:
-    return _volume(relaxed) / _volume(zero) - 1
+            for quantity, unit in self.units.items():
+                yield value(name, quantity, unit, *recipes[quantity])
 
 
 def _bulk_modulus(squeezed: Relaxed, stretched: Relaxed) -> float:
     pressures = [-np.trace(r.stress) / 3 for r in (squeezed, stretched)]
-    log_volumes = [np.log(r.atoms.get_volume()) for r in (squeezed, stretched)]
-    return -(pressures[1] - pressures[0]) / (log_volumes[1] - log_volumes[0]) / units.GPa
+    return -(pressures[1] - pressures[0]) / np.log(stretched.volume / squeezed.volume) / units.GPa

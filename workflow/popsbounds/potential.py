@@ -1,0 +1,135 @@
+"""A potential, asked for structures by name: the one interface between properties and potentials.
+
+A property is written once, for a single `Potential`. `ColdPotential` answers
+with plain relaxations under any ASE calculator: that is how references are
+computed, and the MLE. `popsbounds.models` remembers what the MLE was asked and
+answers the same questions for members, in few or no force calls.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from popsbounds.band import Band, cold_band
+from popsbounds.config import Relax
+from popsbounds.coordinates import Coordinates
+from popsbounds.hessian import full_hessian, unstable_modes
+from popsbounds.relax import Relaxed, evaluate, failed, relax, scaled
+
+__all__ = ["ColdPotential", "Potential"]
+
+
+class Potential(ABC):
+    """One potential.
+
+    Every structure has a name, unique within a property and the same for every
+    potential. What is asked for `within` a crystal follows that crystal's size:
+    its lengths are multiplied by the crystal's `scale`. Nothing raises for a
+    potential that misbehaves: ask the result whether it is `ok`; what depends
+    on a failed structure fails with the same status.
+    """
+
+    def crystal(self, name: str, atoms: Atoms) -> Relaxed:
+        """Relax a crystal's cell and ions at zero pressure, keeping its symmetry."""
+        result = self._crystal(name, atoms)
+        return replace(result, name=name, scale=(result.atoms.get_volume() / atoms.get_volume()) ** (1 / 3))
+
+    def relax(self, name: str, atoms: Atoms, within: Relaxed | None = None) -> Relaxed:
+        """Relax the ions in a fixed cell, keeping the structure's symmetry and constraints."""
+        if within is not None and not within.ok:
+            return _orphan(atoms, within)
+        return self._relax(name, _sized(atoms, within))
+
+    def strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
+        """Multiply a relaxed crystal's cell, row vectors, by a deformation (3, 3) and relax its ions."""
+        if not crystal.ok:
+            return _orphan(crystal.atoms, crystal)
+        return self._strain(name, crystal, deformation)
+
+    def static(self, name: str, atoms: Atoms, within: Relaxed | None = None, forces: bool = False) -> Relaxed:
+        """Energy and stress, and forces if asked for, of a structure as it is."""
+        if within is not None and not within.ok:
+            return _orphan(atoms, within)
+        return self._static(name, _sized(atoms, within), "" if within is None else within.name, forces)
+
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+        """Number of directions, symmetry-breaking ones included, along which a relaxed structure is unstable."""
+        return self._unstable_modes(name, relaxed)
+
+    def band(self, name: str, images: Sequence[Atoms], within: Relaxed) -> Band:
+        """Minimum-energy path between two minima, from images whose ends are to be relaxed too."""
+        if not within.ok:
+            return Band([_orphan(image, within) for image in images], within.status, within.reason, 0)
+        return self._band(name, [_sized(image, within) for image in images])
+
+    @abstractmethod
+    def _crystal(self, name: str, atoms: Atoms) -> Relaxed: ...
+
+    @abstractmethod
+    def _relax(self, name: str, atoms: Atoms) -> Relaxed: ...
+
+    @abstractmethod
+    def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed: ...
+
+    @abstractmethod
+    def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed: ...
+
+    @abstractmethod
+    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int: ...
+
+    @abstractmethod
+    def _band(self, name: str, images: list[Atoms]) -> Band: ...
+
+
+def _sized(atoms: Atoms, within: Relaxed | None) -> Atoms:
+    return atoms if within is None else scaled(atoms, within.scale)
+
+
+def _orphan(atoms: Atoms, parent: Relaxed) -> Relaxed:
+    return failed(atoms, parent.status, parent.reason)
+
+
+class ColdPotential(Potential):
+    """A potential behind an ASE calculator; every relaxation starts from the structure that is given.
+
+    Parameters
+    ----------
+    calculator
+        The potential.
+    settings
+        Tolerances.
+    """
+
+    def __init__(self, calculator: Calculator, settings: Relax) -> None:
+        self.calculator, self.settings = calculator, settings
+
+    def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
+        return relax(Coordinates(atoms, cell=True), self.calculator, self.settings)
+
+    def _relax(self, name: str, atoms: Atoms) -> Relaxed:
+        return relax(Coordinates(atoms, cell=False), self.calculator, self.settings)
+
+    def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
+        return self._relax(name, strained(crystal.atoms, deformation))
+
+    def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
+        return evaluate(atoms, self.calculator)
+
+    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+        return unstable_modes(full_hessian(relaxed.atoms, self.calculator))
+
+    def _band(self, name: str, images: list[Atoms]) -> Band:
+        return cold_band(images, self.calculator, self.settings)
+
+
+def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:
+    """Copy whose cell, row vectors, is multiplied by a deformation, shape (3, 3)."""
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
+    return copy

@@ -1,0 +1,41 @@
+"""Vacancy hop between first neighbours in bcc: path, barrier, vacancy formation energy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+
+import numpy as np
+
+from popsbounds.potential import Potential
+from popsbounds.properties.base import Settings, Value, curve, value
+from popsbounds.structures import crystal, vacancy_hop
+
+__all__ = ["NebProperty"]
+
+
+class NebProperty:
+    """Energy along the minimum-energy path (eV, over its length), barrier (eV) and vacancy formation energy (eV)."""
+
+    units = MappingProxyType({"path_energy": "eV", "barrier": "eV", "vacancy_formation_energy": "eV"})
+
+    def __init__(self, settings: Settings) -> None:
+        self.options = options = settings.options
+        self.structures = ["vacancy_hop"]
+        self.bulk = crystal("bcc", settings.element, settings.volume)
+        self.images = vacancy_hop(settings.element, settings.volume, options.repeats, options.images)
+
+    def values(self, potential: Potential) -> Iterator[Value]:
+        bulk = potential.crystal("bcc", self.bulk)
+        (name,) = self.structures
+        band = potential.band(name, self.images, within=bulk)
+        needs, fractions = {"bcc": bulk, name: band}, np.linspace(0, 1, self.options.points)
+        yield from curve(name, "path_energy", "eV", needs, lambda: band.along(fractions), fractions)
+        yield value(name, "barrier", "eV", needs, lambda: band.barrier)
+        yield value(
+            name,
+            "vacancy_formation_energy",
+            "eV",
+            needs,
+            lambda: band.images[0].energy - len(band.images[0].atoms) * bulk.energy_per_atom,
+        )

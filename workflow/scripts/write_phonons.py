@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import numpy as np
+
+from popsbounds.calculators import make_calculator
+from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.job import start
+from popsbounds.potential import ColdPotential
+from popsbounds.properties import make_property
+
+config = start(snakemake)
+if snakemake.wildcards.source == "reference":
+    calculator = make_calculator(config.reference.calculator, config.elements)
+else:
+    with np.load(snakemake.input.members) as data:
+        calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), data["mle"])
+potential = ColdPotential(calculator, config.propagate.relax)
+make_property(config, "phonon").write_files(potential, Path(snakemake.output[0]).parent)
