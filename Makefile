@@ -40,6 +40,7 @@ gpu: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/fit.py
+	$(BIN)/python tests/benchmarks/propagation.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -104,6 +104,8 @@ def _lost(images: Sequence[Atoms], status: str, reason: str, evaluations: int) -
 
 def climbing(images: Sequence[Relaxed]) -> int | None:
     """Which image is to climb: the one next to the path's top; None where the top is an end."""
+    if len(images) < 3:
+        return None
     path = Band(list(images), "ok", "", 0)
     fractions = np.linspace(0, 1, _RESOLUTION)
     top = int(np.argmax(path.along(fractions)))
@@ -215,7 +217,7 @@ class BandModel:
         n = len(path) if _mirror(path) is None else len(path) // 2 + 1
         coordinates = [Coordinates(image, cell=False) for image in path[:n]]
         models = [Reduced.build(c, respond) for c in coordinates]
-        return cls(path, coordinates, models, climbing(band.images[:n]) if n > 2 else None)
+        return cls(path, coordinates, models, climbing(band.images[:n]))
 
     @cached_property
     def mirror(self) -> HopInversion | None:
@@ -249,7 +251,7 @@ class MemberBand:
         coordinates, n = self.model.coordinates, len(self.model.coordinates)
         # Stationary by themselves: the ends, and the middle of a path that mirrors itself.
         fixed = [0, n - 1]
-        q = [np.zeros(c.size) for c in coordinates]
+        q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
         results: dict[int, Relaxed] = {}
         calls = 0
         for i in fixed:
@@ -283,11 +285,13 @@ class MemberBand:
             q = self._converge(modelled, q, energies, climber, scale, settings) or q
             for _ in range(2):  # once more where the member's top is not where the MLE's is
                 converged = self._converge(computed, q, energies, climber, scale, settings)
-                seen = climber if converged is None else climbing([results[i] for i in range(n)])
+                if converged is None:
+                    break
+                seen = climbing([results[i] for i in range(n)])
                 if seen == climber:
                     break
                 q, climber, converged = converged, seen, None
-        except ArithmeticError as error:
+        except (ArithmeticError, np.linalg.LinAlgError) as error:
             return _lost(self.model.path, "unstable", str(error), calls)
         if converged is None:
             return _lost(self.model.path, "not_converged", f"{_ITERATIONS} steps did not converge the path", calls)

@@ -35,14 +35,14 @@ def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
     work = Phonopy(cell, np.eye(3, dtype=int), "P", symprec=_SYMMETRY_PRECISION, log_level=0)
     work.generate_displacements(distance=_DISTANCE)
     forces = []
-    for displaced in work.supercells_with_displacements:
+    for displaced in work.supercells_with_displacements or []:
         moved = Atoms(displaced.numbers, cell=displaced.cell, positions=displaced.positions, pbc=True)
         moved.calc = calculator
         forces.append(moved.get_forces())
     work.forces = np.array(forces)
     work.produce_force_constants()
     n = len(atoms)
-    matrix = work.force_constants.transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
+    matrix = np.asarray(work.force_constants).transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
     return 0.5 * (matrix + matrix.T)
 
 

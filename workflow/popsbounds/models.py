@@ -33,6 +33,8 @@ __all__ = ["Builder", "Member", "Model", "Recorder", "describe", "members", "rea
 # Symmetry-breaking directions, the MLE's softest, in which a member's stability is looked at.
 _SOFT_MODES = 6
 _SOFT_STEP = 0.01  # Å
+# Scaled coordinates closer than this are the same.
+_SAME = 1e-6
 # Families reach this much farther than the members are predicted to, and at least so far.
 _MARGIN, _LEAST_WIDTH = 1.5, 0.005
 # As in popsbounds.hessian.
@@ -70,8 +72,8 @@ class Recorder(ColdPotential):
 
     def _remember(self, name: str, record: Record) -> None:
         if name in self.records:
-            raise ValueError(f"two structures of the property are called '{name}'")
-        self.records[name] = record
+            raise ValueError(f"two structures are called '{name}'; give each a name of its own")
+        self.records[name] = replace(record, start=record.start.copy())
 
     def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
         found = super()._crystal(name, atoms)
@@ -184,7 +186,8 @@ class Builder:
         return Family.build(base, self.respond, self.cutoffs, self.settings, width, **options)
 
     def _model(self, name: str, record: Record, models: Mapping[str, Model]) -> Model:
-        atoms = record.found.atoms
+        atoms = record.found.atoms.copy()
+        atoms.set_constraint(record.start.constraints)
         if record.kind == "static":
             width = self.widths.get(record.crystal, np.zeros(0))
             if len(width) != 1:  # not within a cubic crystal
@@ -265,7 +268,7 @@ class Member(ColdPotential):
 
     def _relax(self, name: str, atoms: Atoms) -> Relaxed:
         known = self.models.get(name)
-        if known is None:
+        if known is None or not _same_places(known.model.start, atoms):
             return super()._relax(name, atoms)
         scale = uniform_scale(known.model.start, atoms)
         if scale is not None:
@@ -337,6 +340,14 @@ class Member(ColdPotential):
         return replace(again, status=status, reason=reason, evaluations=again.evaluations + first.evaluations)
 
 
+def _same_places(before: Atoms, after: Atoms) -> bool:
+    """Whether two structures are one in scaled coordinates."""
+    if len(before) != len(after):
+        return False
+    places = [atoms.get_scaled_positions(wrap=False) for atoms in (before, after)]
+    return bool(np.abs(places[0] - places[1]).max() < _SAME)
+
+
 def _from_family(family: MemberFamily, x: np.ndarray, atoms: Atoms | None = None) -> Relaxed:
     atoms = family.family.place(x) if atoms is None else atoms
     stress = family.virial(x) / atoms.get_volume()
@@ -388,10 +399,10 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
     Returns
     -------
     DataFrame
-        Columns property, structure, kind (``family``, ``reduced`` or ``band``), n_atoms, n_coordinates (strains of a family,
-        symmetry-allowed coordinates of a reduced model, images of a band), n_nodes (descriptor evaluations behind
-        it), interpolation_error_eV (largest over members and check points, per atom; null for what is not
-        interpolated) and unstable_modes of the MLE's structure (null where not counted).
+        Columns property, structure, kind (``family``, ``reduced`` or ``band``), n_atoms, n_coordinates (strains
+        of a family, symmetry-allowed coordinates of a reduced model, images of a band), n_nodes (descriptor
+        evaluations behind it), interpolation_error_eV (largest over members and check points, per atom; null for
+        what is not interpolated) and unstable_modes of the MLE's structure (null where not counted).
     """
     rows = []
     for structure, model in models.items():
@@ -406,7 +417,16 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
             kind, coordinates, nodes = "reduced", model.coordinates.size, 2 * model.coordinates.size + 3
         unstable = pd.NA if model.unstable_modes < 0 else model.unstable_modes
         rows.append((name, structure, kind, len(model.start), coordinates, nodes, error, unstable))
-    columns = ["property", "structure", "kind", "n_atoms", "n_coordinates", "n_nodes", "interpolation_error_eV", "unstable_modes"]
+    columns = [
+        "property",
+        "structure",
+        "kind",
+        "n_atoms",
+        "n_coordinates",
+        "n_nodes",
+        "interpolation_error_eV",
+        "unstable_modes",
+    ]
     integers = {name: "Int32" for name in columns if name.startswith(("n_", "unstable"))}
     return pd.DataFrame(rows, columns=columns).astype(integers)
 

@@ -38,7 +38,8 @@ class Potential(ABC):
     def crystal(self, name: str, atoms: Atoms) -> Relaxed:
         """Relax a crystal's cell and ions at zero pressure, keeping its symmetry."""
         result = self._crystal(name, atoms)
-        return replace(result, name=name, scale=(result.atoms.get_volume() / atoms.get_volume()) ** (1 / 3))
+        scale = (result.atoms.get_volume() / atoms.get_volume()) ** (1 / 3) if result.ok else np.nan
+        return replace(result, name=name, scale=scale)
 
     def relax(self, name: str, atoms: Atoms, within: Relaxed | None = None) -> Relaxed:
         """Relax the ions in a fixed cell, keeping the structure's symmetry and constraints."""
@@ -59,7 +60,7 @@ class Potential(ABC):
         return self._static(name, _sized(atoms, within), "" if within is None else within.name, forces)
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        """Number of directions, symmetry-breaking ones included, along which a relaxed structure is unstable."""
+        """Number of directions, those that break symmetry or constraints included, in which a structure is unstable."""
         return self._unstable_modes(name, relaxed)
 
     def band(self, name: str, images: Sequence[Atoms], within: Relaxed) -> Band:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def value_table(name: str, values: Sequence[Value], source: str, member: int | N
     member
         Number of the member.
     """
-    table = pd.DataFrame([vars(v) for v in values]).assign(
+    table = pd.DataFrame([vars(v) for v in values], columns=list(Value.__dataclass_fields__)).assign(
         property=name, source=source, method="explicit", member=member
     )
     return table[list(DTYPES)].astype(DTYPES)
@@ -98,26 +99,31 @@ def propagate(
     """
     evaluated = members(models, np.array(list(thetas.values())))
     tables = []
+    wanted = {_key(line): line for line in expected.itertuples()}
     for position, (number, theta) in enumerate(progress(thetas.items(), "member", len(thetas))):
         calculator.set_theta(theta)
         potential = Member(position, evaluated, calculator, settings)
-        values, reason = [], "the member yields no such value"
+        found: dict[tuple, Value] = {}
+        reason = "the member yields no such value"
         try:
-            values.extend(prop.values(potential))
+            for value in prop.values(potential):
+                if _key(value) not in wanted:
+                    raise PropertyError(f"yields {value.structure}, {value.quantity}, which the MLE does not")
+                found[_key(value)] = value
         except PropertyError as error:
             reason = str(error)
-        tables.append(value_table(name, [*values, *_missing(values, expected, reason)], "member", number))
+        values = [found.get(key) or _absent(line, reason) for key, line in wanted.items()]
+        tables.append(value_table(name, values, "member", number))
     return concatenate(tables)
 
 
-def _missing(values: Sequence[Value], expected: pd.DataFrame, reason: str) -> list[Value]:
-    """Lines that the MLE has and a member lacks."""
-    there = {(v.structure, v.quantity, repr(float(v.coordinate))) for v in values}
-    return [
-        Value(line.structure, line.quantity, line.unit, np.nan, "failed", reason, 0, line.coordinate)
-        for line in expected.itertuples()
-        if (line.structure, line.quantity, repr(float(line.coordinate))) not in there
-    ]
+def _key(line: Any) -> tuple[str, str, str]:
+    """What a line is of; a missing coordinate equals another."""
+    return line.structure, line.quantity, repr(float(line.coordinate))
+
+
+def _absent(line: Any, reason: str) -> Value:
+    return Value(line.structure, line.quantity, line.unit, np.nan, "failed", reason, 0, line.coordinate)
 
 
 def write_structures(path: Path, structures: Mapping[str, Atoms]) -> None:
@@ -126,7 +132,7 @@ def write_structures(path: Path, structures: Mapping[str, Atoms]) -> None:
     for number, atoms in enumerate(structures.values()):
         parts = {"numbers": atoms.numbers, "cell": atoms.cell[:], "positions": atoms.positions}
         arrays |= {f"{number}/{part}": array for part, array in parts.items()}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def read_structures(path: Path) -> dict[str, Atoms]:

@@ -22,8 +22,8 @@ __all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "u
 _LARGEST_STEP = 0.2
 # A bond shorter than this share of the start's is a collapse.
 _COLLAPSE = 0.5
-# Displacements (Å) that no bond collapses by.
-_HARMLESS = 0.2
+# Displacements (Å) that no bond collapses by, and how far an atom may go (in bonds) before it is lost.
+_HARMLESS, _FARTHEST = 0.2, 1.5
 # Cells whose strain relative to each other differs from a uniform one by less are scaled copies.
 _SAME_SHAPE = 1e-8
 
@@ -74,8 +74,8 @@ class Relaxed:
 
     @property
     def volume(self) -> float:
-        """Volume per atom (Å³)."""
-        return float(self.atoms.get_volume() / len(self.atoms))
+        """Volume per atom (Å³); NaN unless the structure is ok."""
+        return float(self.atoms.get_volume() / len(self.atoms)) if self.ok else np.nan
 
     @property
     def energy_per_atom(self) -> float:
@@ -199,7 +199,8 @@ def relax(
     """
     objective = _Objective(coordinates, scale, calculator, settings)
     try:
-        optimiser = BFGS(objective, logfile=None, maxstep=_LARGEST_STEP)
+        # ASE annotates Atoms, and takes whatever is optimisable.
+        optimiser = BFGS(objective, logfile=None, maxstep=_LARGEST_STEP)  # type: ignore[arg-type]
         if q is not None:
             objective.set_x(q)
         if hessian is not None:
@@ -241,6 +242,8 @@ def _watch(objective: _Objective, first: float, settings: Relax) -> None:
     if moved < _HARMLESS:
         return
     shortest = objective.scale * nearest_neighbour_distance(objective.coordinates.origin)
+    if moved > _FARTHEST * shortest:
+        raise _Stop("unstable", f"an atom moved {moved:.2f} Å from its start")
     bond = nearest_neighbour_distance(atoms)
     if bond < _COLLAPSE * shortest:
         raise _Stop("unstable", f"a bond collapsed from {shortest:.2f} to {bond:.2f} Å")

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from popsbounds.potential import Potential
+from popsbounds.relax import Relaxed
 
-__all__ = ["Property", "PropertyError", "Settings", "Value", "curve", "value"]
+__all__ = ["Needed", "Property", "PropertyError", "Settings", "Value", "curve", "excess_energy", "value"]
 
 
 class PropertyError(Exception):
@@ -67,13 +68,15 @@ class Settings:
 class Property(Protocol):
     """A property, made from its `Settings`; the same for the MLE, the members and the reference."""
 
-    units: Mapping[str, str]
-    """Unit of each quantity that a table may give a reference for."""
-
-    structures: list[str]
-    """Names of the structures that have values."""
-
     def __init__(self, settings: Settings) -> None: ...
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Unit of each quantity that a table may give a reference for."""
+
+    @property
+    def structures(self) -> list[str]:
+        """Names of the structures that have values."""
 
     def values(self, potential: Potential) -> Iterable[Value]:
         """Every value, whatever became of the structures it rests on."""
@@ -147,3 +150,8 @@ def curve(
         Value(structure, quantity, unit, number, "ok", remarks, evaluations, x)
         for number, x in zip(numbers, where, strict=True)
     ]
+
+
+def excess_energy(relaxed: Relaxed, bulk: Relaxed) -> float:
+    """Energy of a structure above as many atoms of the bulk (eV)."""
+    return relaxed.energy - len(relaxed.atoms) * bulk.energy_per_atom

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import MappingProxyType
 
@@ -50,15 +50,31 @@ class FormationProperty:
                 for kind, sign in (("compressed", -1), ("expanded", 1))
             )
             needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
-            recipes = {
-                "energy": (alone, lambda here=here: here.energy_per_atom),
-                "formation_energy": (both, lambda here=here: here.energy_per_atom - zero.energy_per_atom),
-                "volume": (alone, lambda here=here: here.volume),
-                "relative_volume": (both, lambda here=here: here.volume / zero.volume - 1),
+            recipes: dict[str, tuple[dict[str, Relaxed], Callable[[], float]]] = {
+                "energy": (alone, partial(_energy, here)),
+                "formation_energy": (both, partial(_formation_energy, here, zero)),
+                "volume": (alone, partial(_volume, here)),
+                "relative_volume": (both, partial(_relative_volume, here, zero)),
                 "bulk_modulus": (needs, partial(_bulk_modulus, squeezed, stretched)),
             }
             for quantity, unit in self.units.items():
                 yield value(name, quantity, unit, *recipes[quantity])
+
+
+def _energy(relaxed: Relaxed) -> float:
+    return relaxed.energy_per_atom
+
+
+def _formation_energy(relaxed: Relaxed, zero: Relaxed) -> float:
+    return relaxed.energy_per_atom - zero.energy_per_atom
+
+
+def _volume(relaxed: Relaxed) -> float:
+    return relaxed.volume
+
+
+def _relative_volume(relaxed: Relaxed, zero: Relaxed) -> float:
+    return relaxed.volume / zero.volume - 1
 
 
 def _bulk_modulus(squeezed: Relaxed, stretched: Relaxed) -> float:

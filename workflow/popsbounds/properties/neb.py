@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Settings, Value, curve, value
+from popsbounds.properties.base import Needed, Settings, Value, curve, excess_energy, value
 from popsbounds.structures import crystal, vacancy_hop
 
 __all__ = ["NebProperty"]
@@ -29,13 +30,9 @@ class NebProperty:
         bulk = potential.crystal("bcc", self.bulk)
         (name,) = self.structures
         band = potential.band(name, self.images, within=bulk)
-        needs, fractions = {"bcc": bulk, name: band}, np.linspace(0, 1, self.options.points)
+        needs: dict[str, Needed] = {"bcc": bulk, name: band}
+        fractions = np.linspace(0, 1, self.options.points)
         yield from curve(name, "path_energy", "eV", needs, lambda: band.along(fractions), fractions)
         yield value(name, "barrier", "eV", needs, lambda: band.barrier)
-        yield value(
-            name,
-            "vacancy_formation_energy",
-            "eV",
-            needs,
-            lambda: band.images[0].energy - len(band.images[0].atoms) * bulk.energy_per_atom,
-        )
+        vacancy = partial(excess_energy, band.images[0], bulk)
+        yield value(name, "vacancy_formation_energy", "eV", needs, vacancy)

@@ -41,7 +41,7 @@ The potential is asked for structures, ASE's `Atoms`, periodic along all axes:
 ``static(name, atoms, within=None, forces=False)``
     Changes nothing; forces only if asked for.
 ``unstable_modes(name, relaxed)``
-    Number of directions along which what was relaxed under that name is unstable.
+    Number of directions, constrained ones too, along which what was relaxed under that name is unstable.
 ``band(name, images, within)``
     Minimum-energy path from images along it, the first and last near minima.
 
@@ -94,13 +94,14 @@ class OwnProperty:
         if not self.options.file.is_file():
             raise InputError(self.file, ["there is no such file"])
         try:
-            self._function = runpy.run_path(self.file).get("quantities")
+            function = runpy.run_path(self.file).get("quantities")
         except Exception as error:
             raise InputError(self.file, [self._complaint(error)]) from error
-        if not callable(self._function):
+        if not callable(function):
             raise InputError(self.file, ["defines no function `quantities(potential, element, volume, ...)`"])
+        self._function = function
         try:
-            inspect.signature(self._function).bind(None, self.element, self.volume, **self.options.arguments)
+            inspect.signature(function).bind(None, self.element, self.volume, **self.options.arguments)
         except TypeError as error:
             given = ", ".join(["potential", "element", "volume", *self.options.arguments])
             raise InputError(self.file, [f"`quantities` cannot be called with {given}: {error}"]) from None
@@ -200,13 +201,13 @@ class _Watched:
         method = getattr(self._potential, question)
 
         def ask(name: str, *arguments: Any, **keywords: Any) -> Any:
-            for given in (*arguments, *keywords.values()):
-                for atoms in given if isinstance(given, list | tuple) else [given]:
-                    if isinstance(atoms, Atoms) and not np.isfinite(atoms.cell[:]).all():
-                        raise ValueError(f"structure '{name}' is made from one that failed")
-                if question == "unstable_modes" and isinstance(given, Relaxed) and not given.ok:
-                    return np.nan
-            answer = method(name, *deepcopy(arguments), **deepcopy(keywords))
+            given = [*arguments, *keywords.values()]
+            lost = [thing for thing in given if isinstance(thing, Relaxed) and not thing.ok]
+            if question == "unstable_modes" and lost:
+                return np.nan
+            if any(isinstance(thing, Atoms) and not np.isfinite(thing.positions).all() for thing in given):
+                raise ValueError(f"structure '{name}' is made from one that failed")
+            answer = method(str(name), *deepcopy(arguments), **deepcopy(keywords))
             if not isinstance(answer, Relaxed | Band):
                 return answer
             self._calls += answer.evaluations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import MappingProxyType
 
 from popsbounds.paths import path_coordinates, transformation_path
 from popsbounds.potential import Potential
 from popsbounds.properties.base import Settings, Value, value
+from popsbounds.relax import Relaxed
 from popsbounds.structures import crystal
 
 __all__ = ["PathProperty"]
@@ -33,11 +35,8 @@ class PathProperty:
         for (kind, x), atoms in self.points.items():
             there = potential.static(f"{kind} {x:.6f}", atoms, within=bulk)
             needs = {"bcc": bulk, kind: there}
-            yield value(
-                kind,
-                "path_energy",
-                "eV/atom",
-                needs,
-                lambda there=there: there.energy_per_atom - bulk.energy_per_atom,
-                x,
-            )
+            yield value(kind, "path_energy", "eV/atom", needs, partial(_above, there, bulk), x)
+
+
+def _above(there: Relaxed, bulk: Relaxed) -> float:
+    return there.energy_per_atom - bulk.energy_per_atom

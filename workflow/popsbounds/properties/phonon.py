@@ -51,20 +51,16 @@ class PhononProperty:
         name, path = self.options.bulk, self.phonons.path
         bulk, displaced = self._displaced(potential)
         needs = {name: bulk} | {f"displacement {i}": d for i, d in enumerate(displaced)}
-        if not all(need.ok for need in needs.values()):
-            bands, density, imaginary = (
-                np.full((3, len(path.distance)), np.nan),
-                np.full(len(self.grid), np.nan),
-                np.nan,
-            )
-        else:
+        bands = np.full((3, len(path.distance)), np.nan)
+        density, imaginary = np.full(len(self.grid), np.nan), np.nan
+        if all(need.ok for need in needs.values()):
             constants = self.phonons.force_constants(np.array([[d.forces for d in displaced]]), bulk.scale)
             mesh = self.phonons.mesh_frequencies(constants)
             bands, density = self.phonons.bands(constants)[0].T, self.phonons.dos(mesh, self.grid)[0]
-            imaginary = self.phonons.imaginary_share(mesh)[0]
+            imaginary = float(self.phonons.imaginary_share(mesh)[0])
         for branch, frequencies in enumerate(bands, start=1):
-            yield from curve(name, f"branch_{branch}", "THz", needs, lambda f=frequencies: f, path.distance)
-        yield from curve(name, "dos", "1/THz", needs, lambda: density, self.grid)
+            yield from curve(name, f"branch_{branch}", "THz", needs, frequencies.tolist, path.distance)
+        yield from curve(name, "dos", "1/THz", needs, density.tolist, self.grid)
         yield value(name, "imaginary_fraction", "1", needs, lambda: imaginary)
 
     def write_files(self, potential: Potential, folder: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from types import MappingProxyType
 
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Settings, Value, value
+from popsbounds.properties.base import Settings, Value, excess_energy, value
 from popsbounds.structures import crystal, interstitial
 
 __all__ = ["InterstitialProperty"]
@@ -34,18 +35,7 @@ class InterstitialProperty:
         for kind, atoms in self.defects.items():
             defect = potential.relax(kind, atoms, within=bulk)
             needs = {"bcc": bulk, kind: defect}
-            yield value(
-                kind,
-                "formation_energy",
-                "eV",
-                needs,
-                lambda defect=defect: defect.energy - len(defect.atoms) * bulk.energy_per_atom,
-            )
+            yield value(kind, "formation_energy", "eV", needs, partial(excess_energy, defect, bulk))
             if self.options.unstable_modes:
-                yield value(
-                    kind,
-                    "hessian_index",
-                    "1",
-                    needs,
-                    lambda kind=kind, defect=defect: potential.unstable_modes(kind, defect),
-                )
+                count = partial(potential.unstable_modes, kind, defect)
+                yield value(kind, "hessian_index", "1", needs, count)

@@ -10,7 +10,7 @@ import numpy as np
 from ase import units
 
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Settings, Value, value
+from popsbounds.properties.base import Settings, Value, excess_energy, value
 from popsbounds.relax import Relaxed
 from popsbounds.structures import crystal, slab
 
@@ -43,6 +43,5 @@ class SurfaceProperty:
 
 
 def _surface_energy(slab: Relaxed, bulk: Relaxed) -> float:
-    excess = slab.energy - len(slab.atoms) * bulk.energy_per_atom
     area = float(np.linalg.norm(np.cross(slab.atoms.cell[0], slab.atoms.cell[1])))
-    return excess / (2 * area) * units.m**2 / units.J
+    return excess_energy(slab, bulk) / (2 * area) * units.m**2 / units.J
