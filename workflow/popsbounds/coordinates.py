@@ -17,9 +17,11 @@ __all__ = ["Coordinates", "displacement_basis", "strain_basis"]
 _SYMMETRY_PRECISION = 1e-3
 # A direction is inside a space when its projection is; both spaces are spanned exactly, up to rounding.
 _INSIDE = 1 - 1e-4
-# Unit strain counts as this many Å times the cube root of the volume, so that both kinds of
-# coordinates have curvatures of like size (a stiff solid has 2 eV/Å³, a bond 70 eV/Å²).
-_STIFFNESS_RATIO = 2.0 / 70.0
+# Isotropic strain counts as so much displacement that both kinds of coordinates have curvatures of like size:
+# a stiff solid has 9 B = 18 eV/Å³, a bond, and ASE's optimisers at their start, 70 eV/Å².
+_STIFFNESS_RATIO = 18.0 / 70.0
+# A step strains the cell by no more than a displacement would over this length (Å).
+_SHORTEST = 4.0
 
 
 def _operations(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
@@ -181,9 +183,9 @@ class Coordinates:
         return np.concatenate([moving, straining])
 
     def largest_step(self, q: np.ndarray) -> float:
-        """Largest displacement of an atom at q (Å), or of the cell's scaled strain."""
+        """Largest displacement of an atom at q (Å), or the strain as a displacement."""
         moves = np.linalg.norm(self._moves(q), axis=1).max(initial=0.0)
-        strained = np.abs(self._deformation(q) - np.eye(3)).max() * self.length
+        strained = np.abs(self._deformation(q) - np.eye(3)).max() * max(self.length, _SHORTEST)
         return float(max(moves, strained))
 
     def largest_force(self, gradient: np.ndarray) -> float:

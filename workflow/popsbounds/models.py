@@ -25,13 +25,13 @@ from popsbounds.hessian import full_hessian, softest_breaking, unstable_modes
 from popsbounds.potential import ColdPotential, strained
 from popsbounds.progress import progress
 from popsbounds.reduced import MemberReduced, Reduced
-from popsbounds.relax import Relaxed, evaluate, other_basin, relax, uniform_scale
+from popsbounds.relax import Relaxed, evaluate, failed, other_basin, relax, uniform_scale
 from popsbounds.response import Respond, augmented
 
 __all__ = ["Builder", "Member", "Model", "Recorder", "describe", "members", "read_models", "write_models"]
 
 # Symmetry-breaking directions, the MLE's softest, in which a member's stability is looked at.
-_SOFT_MODES = 6
+_SOFT_MODES = 12
 _SOFT_STEP = 0.01  # Å
 # Scaled coordinates closer than this are the same.
 _SAME = 1e-6
@@ -318,6 +318,22 @@ class Member(ColdPotential):
         reason = f"path converged from scratch, after: {band.reason}" if again.ok else again.reason
         return replace(again, reason=reason, evaluations=again.evaluations + band.evaluations)
 
+    def _minimum_or_not(self, found: Relaxed, coordinates: Coordinates, hessian: np.ndarray) -> Relaxed:
+        """Refuse a stationary point that is no minimum along the direction in which the member's model has none."""
+        values, vectors = np.linalg.eigh(hessian)
+        if values[0] > 0:
+            return found
+        about = Coordinates(found.atoms, False, coordinates.displacements, coordinates.strains)
+        slopes = []
+        for step in (_SOFT_STEP * vectors[:, 0], -_SOFT_STEP * vectors[:, 0]):
+            there = evaluate(about.place(step), self.calculator)
+            virial = there.atoms.get_volume() * there.stress
+            slopes.append(vectors[:, 0] @ about.gradient(step, there.forces.ravel(), virial))
+        found = replace(found, evaluations=found.evaluations + 2)
+        if slopes[0] > slopes[1]:
+            return found
+        return failed(found.atoms, "unstable", "a stationary point that is no minimum", found.evaluations)
+
     def _nearby(
         self, name: str, start: Atoms, known: _Evaluated, coordinates: Coordinates, scale: float | None
     ) -> Relaxed:
@@ -329,6 +345,8 @@ class Member(ColdPotential):
         basin = known.model.coordinates.origin
         stiff = model.stiffened()
         first = relax(coordinates, self.calculator, self.settings, q, stiff, fixed, basin)
+        if first.ok and q is None:
+            first = self._minimum_or_not(first, coordinates, model.hessian)
         remark = "" if q is not None else "relaxed from the MLE's structure: outside the reduced model's trust radius"
         if first.ok:
             return replace(first, reason=remark)

@@ -78,7 +78,7 @@ def summary(study: str | Path) -> str:
     settings = load_config(study / "config.yaml").fit
     tables = {
         name: pd.read_parquet(study / "tables" / f"{name}.parquet")
-        for name in ("calibration", "std_ratio", "properties", "bounds")
+        for name in ("calibration", "std_ratio", "properties", "bounds", "models")
     }
     lines = [
         f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
@@ -96,26 +96,25 @@ def summary(study: str | Path) -> str:
         f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(tables["calibration"], settings)]
     ]
 
-    # Where all members agree, as on the zero of a scale, there is nothing to bracket.
-    judged = tables["bounds"][tables["bounds"]["std"] > 0].dropna(subset=["bracketed"])
-    brackets = judged.groupby(["property", "quantity"])["bracketed"].agg(["sum", "size"])
-    fewest = tables["bounds"].groupby(["property", "quantity"])["n_ok"].min()
+    by_quantity = tables["bounds"].groupby(["property", "quantity"])
+    fewest, curves = by_quantity["n_ok"].min(), by_quantity["coordinate"].count() > 0
     rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]]
-    for line in tables["std_ratio"].itertuples():
-        if (line.property, line.quantity) in brackets.index:
-            inside, number = brackets.loc[(line.property, line.quantity)]
-            rows.append(
-                [
-                    line.property,
-                    line.quantity,
-                    f"{inside} of {number}",
-                    _number(line.mean_error_over_std),
-                    _number(line.paper_mean_error_over_std),
-                    _number(line.mean_error_over_range),
-                    _number(line.paper_mean_error_over_range),
-                    str(fewest[line.property, line.quantity]),
-                ]
-            )
+    for line in tables["std_ratio"].query("n_structures > 0").itertuples():
+        inside = f"{line.fraction_bracketed * line.n_structures:.0f} of {line.n_structures}"
+        if curves[line.property, line.quantity]:
+            inside = f"{100 * line.fraction_bracketed:.0f} % of {line.n_structures} curves"
+        rows.append(
+            [
+                line.property,
+                line.quantity,
+                inside,
+                _number(line.mean_error_over_std),
+                _number(line.paper_mean_error_over_std),
+                _number(line.mean_error_over_range),
+                _number(line.paper_mean_error_over_range),
+                str(fewest[line.property, line.quantity]),
+            ]
+        )
     if len(rows) > 1:
         lines += [_markdown(rows), ""]
 
@@ -126,6 +125,13 @@ def summary(study: str | Path) -> str:
     accounted = np.unique(tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"])
     lines.append(f"Members ok in every quantity: {', '.join(counts)}.")
     lines.append(f"Members accounted for in every row of bounds: {', '.join(map(str, accounted))}.")
+    calls = members[members["status"] == "ok"].groupby(["property", "structure", "member"])["evaluations"].min()
+    calls = calls.groupby("property", sort=False).median()
+    lines.append(f"Force calls a structure, median: {', '.join(f'{name} {n:.0f}' for name, n in calls.items())}.")
+    saddles = tables["models"].query("unstable_modes > 0")
+    if len(saddles):
+        found = [f"{line.property} {line.structure} ({line.unstable_modes})" for line in saddles.itertuples()]
+        lines.append(f"Saddles of the MLE that symmetry keeps, with their unstable modes: {', '.join(found)}.")
     references = tables["properties"].query("source == 'reference' and status != 'ok'")
     for (name, structure), group in references.groupby(["property", "structure"], sort=False):
         lines.append(f"No reference for {name}, {structure}: {group['reason'].iloc[0]}.")

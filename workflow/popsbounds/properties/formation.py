@@ -79,4 +79,7 @@ def _relative_volume(relaxed: Relaxed, zero: Relaxed) -> float:
 
 def _bulk_modulus(squeezed: Relaxed, stretched: Relaxed) -> float:
     pressures = [-np.trace(r.stress) / 3 for r in (squeezed, stretched)]
-    return -(pressures[1] - pressures[0]) / np.log(stretched.volume / squeezed.volume) / units.GPa
+    modulus = -(pressures[1] - pressures[0]) / np.log(stretched.volume / squeezed.volume) / units.GPa
+    if modulus <= 0:
+        raise ArithmeticError(f"unstable against a change of volume: bulk modulus {modulus:.0f} GPa")
+    return modulus

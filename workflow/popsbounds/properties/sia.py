@@ -17,7 +17,9 @@ class InterstitialProperty:
     """Formation energy E(n + 1) − (n + 1) E_bulk of each configuration (eV), and its Hessian index.
 
     A configuration keeps its symmetry, and may be a saddle between others; the
-    index, the number of unstable modes, says so.
+    index, the number of unstable modes, says so. Of a member it is counted in
+    the twelve softest symmetry-breaking directions of the MLE, about the MLE's
+    structure: a lower bound there, and an estimate for its own structure.
     """
 
     units = MappingProxyType({"formation_energy": "eV", "hessian_index": "1"})
