@@ -1,21 +1,31 @@
-"""A small ensemble of real potentials: quadratic SNAPs for tungsten fitted to labels of an EAM potential."""
+"""A small ensemble of real potentials, and what tests do with it.
+
+Quadratic SNAPs for tungsten fitted to labels of an EAM potential.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
 import numpy as np
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Generate, LammpsCalculator, Snap
-from popsbounds.descriptors.snap import SnapModel, SnapRows
+from popsbounds.config import Generate, LammpsCalculator, Propagate, Snap
+from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.generate import generate_frames
 from popsbounds.label import label_frames
+from popsbounds.models import Builder, Recorder
 from popsbounds.pops import GaussianRecipe, accumulate, fit_posterior, fit_ridge
+from popsbounds.propagate import propagate, value_table
+from popsbounds.properties import REGISTRY, Settings
 
 EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 VOLUME = 15.85
 FORM = SnapModel(Snap(twojmax=6), ["W"])
+SETTINGS = Propagate()
+RELAX = SETTINGS.relax
 
 
 def eam():
@@ -45,3 +55,44 @@ def ensemble(frames: int = 400, members: int = 6) -> tuple[np.ndarray, np.ndarra
     ridge = fit_ridge(accumulate(lambda: iter([block]), prior))
     posterior = fit_posterior(lambda: iter([block]), ridge, GaussianRecipe())
     return ridge.theta, posterior.draw(members, "uniform", np.random.default_rng(5))
+
+
+def make(name, options, volume=VOLUME):
+    return REGISTRY[name](Settings(options, "W", volume))
+
+
+def learn(prop, name, mle, thetas):
+    """The MLE's values, and the models of what they rest on."""
+    recorder = Recorder(SnapCalculator(FORM, mle), RELAX)
+    expected = value_table(name, list(prop.values(recorder)), "mle")
+    builder = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas, SETTINGS.families)
+    return expected, builder.build()
+
+
+def as_members(name, options, mle, thetas):
+    """Lines of the members, computed the quick way."""
+    prop = make(name, options)
+    expected, models = learn(prop, name, mle, thetas)
+    table = propagate(name, prop, models, dict(enumerate(thetas)), SnapCalculator(FORM, mle), SETTINGS, expected)
+    assert (table["status"] == "ok").all(), table[table["status"] != "ok"].to_string()
+    return table
+
+
+def wild(count):
+    """Potentials, far apart, that have little in common but their form."""
+    mle, thetas = ensemble()
+    return mle, thetas[:count]
+
+
+def narrow():
+    """Members half as far from the MLE, as an ensemble fitted to more data has them."""
+    mle, thetas = ensemble()
+    return mle, mle + 0.5 * (thetas - mle)
+
+
+def fire(atoms, calculator, cell=False, fmax=1e-4):
+    """Relax in all Cartesian coordinates, symmetry unheeded."""
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    assert FIRE(FrechetCellFilter(atoms) if cell else atoms, logfile=None).run(fmax=fmax, steps=3000)
+    return atoms

@@ -14,7 +14,8 @@ from popsbounds.config import OwnProperty as Options
 from popsbounds.config import Propagate, Relax
 from popsbounds.descriptors.snap import SnapCalculator, SnapRows
 from popsbounds.errors import InputError
-from popsbounds.models import Builder, Member, Recorder, members
+from popsbounds.member import Member, evaluate_models
+from popsbounds.models import Builder, Recorder
 from popsbounds.potential import ColdPotential
 from popsbounds.propagate import propagate, value_table
 from popsbounds.properties import PropertyError, Settings
@@ -156,11 +157,11 @@ def test_members_are_relaxed_as_from_scratch(propagated):
 
 def test_members_take_few_force_calls(propagated):
     prop, table, thetas, models, calculator, _ = propagated
-    evaluated = members(models, thetas)
+    evaluated = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV)
     calls = []
     for number, theta in enumerate(thetas):
         calculator.set_theta(theta)
-        potential = _Noted(Member(number, evaluated, calculator, SETTINGS))
+        potential = _Noted(Member(evaluated[number], calculator, SETTINGS.relax))
         list(prop.values(potential))
         calls += potential.calls
     assert np.median(calls) <= 3
@@ -236,7 +237,10 @@ BAD = {
     "twice on a curve": ("    for x in (0, 0.25, 0.25):\n        yield 'a', 'b', 'eV', 1, x\n", "'b' at 0.25 twice"),
     "two units": ("    yield 'a', 'b', 'eV', 1\n    yield 'c', 'b', 'meV', 1\n", "'b' in two units"),
     "curve and number": ("    yield 'a', 'b', 'eV', 1\n    yield 'a', 'b', 'eV', 1, 0.5\n", "number and as a curve"),
-    "name twice": (ASK + ASK + "    yield 'a', 'b', 'eV', 1\n", "line 5 raises ValueError: two structures are called 'bcc'"),
+    "name twice": (
+        ASK + ASK + "    yield 'a', 'b', 'eV', 1\n",
+        "ValueError: two structures are called 'bcc'",
+    ),
     "no such question": ("    potential.melt('bcc')\n    yield 'a', 'b', 'eV', 1\n", "no attribute 'melt'"),
 }
 
@@ -253,7 +257,7 @@ def test_bad_function(written, text, message):
 def member(propagated):
     _, _, thetas, _, calculator, _ = propagated
     calculator.set_theta(thetas[0])
-    return Member(0, {}, calculator, SETTINGS)
+    return Member({}, calculator, SETTINGS.relax)
 
 
 @pytest.mark.parametrize("case", ["raises", "value is none", "twice", "yields nothing"])

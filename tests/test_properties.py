@@ -8,29 +8,26 @@ import spglib
 from ase import units
 from ase.build import bcc100, bcc110, bcc111, bulk
 from ase.eos import EquationOfState
-from ase.filters import FrechetCellFilter
-from ase.optimize import FIRE
-from ensembles import EAM, FORM, VOLUME, eam, ensemble
+from ensembles import EAM, FORM, RELAX, SETTINGS, VOLUME, as_members, eam, fire, learn, make, narrow, wild
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Elastic, Formation, LammpsCalculator, Propagate, Relax, Surface
+from popsbounds.config import Elastic, Formation, LammpsCalculator, Relax, Surface
 from popsbounds.config import OwnProperty as Own
 from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis
-from popsbounds.descriptors.snap import SnapCalculator, SnapRows
+from popsbounds.descriptors.snap import SnapCalculator
 from popsbounds.engine import new_lammps, potential_commands
 from popsbounds.hessian import full_hessian
-from popsbounds.models import Builder, Member, Recorder, members, read_models, write_models
+from popsbounds.member import Member, evaluate_models
+from popsbounds.models import Recorder, read_models, write_models
 from popsbounds.potential import ColdPotential
-from popsbounds.propagate import propagate, value_table
-from popsbounds.properties import REGISTRY, Settings
+from popsbounds.propagate import propagate
+from popsbounds.properties import Settings
 from popsbounds.properties.elastic import hill_shear_modulus
 from popsbounds.properties.own import OwnProperty
 from popsbounds.reference import mark_other_basins, reference_values
 from popsbounds.relax import relax, scaled
 from popsbounds.structures import crystal, slab, vacancy_hop
 
-SETTINGS = Propagate()
-RELAX = SETTINGS.relax
 SNAP = LammpsCalculator(
     pair_style="hybrid/overlay zbl 4.0 4.8 snap",
     pair_coeff=["1 1 zbl 74 74", "* * snap W_2940_2017_2.snapcoeff W_2940_2017_2.snapparam W"],
@@ -49,10 +46,6 @@ def calculator():
     return eam()
 
 
-def make(name, options, volume=VOLUME):
-    return REGISTRY[name](Settings(options, "W", volume))
-
-
 def cold(calculator, settings=RELAX):
     return ColdPotential(calculator, settings)
 
@@ -64,46 +57,9 @@ def numbers(prop, potential):
     return {key: v.value for key, v in found.items()}
 
 
-def learn(prop, name, mle, thetas):
-    """The MLE's values, and the models of what they rest on."""
-    recorder = Recorder(SnapCalculator(FORM, mle), RELAX)
-    expected = value_table(name, list(prop.values(recorder)), "mle")
-    builder = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas, SETTINGS.families)
-    return expected, builder.build()
-
-
-def as_members(name, options, mle, thetas):
-    """Lines of the members, computed the quick way."""
-    prop = make(name, options)
-    expected, models = learn(prop, name, mle, thetas)
-    table = propagate(name, prop, models, dict(enumerate(thetas)), SnapCalculator(FORM, mle), SETTINGS, expected)
-    assert (table["status"] == "ok").all(), table[table["status"] != "ok"].to_string()
-    return table
-
-
 def of_member(table, number):
     lines = table[table["member"] == number]
     return dict(zip(zip(lines["structure"], lines["quantity"], strict=True), lines["value"], strict=True))
-
-
-def wild(count):
-    """Potentials, far apart, that have little in common but their form."""
-    mle, thetas = ensemble()
-    return mle, thetas[:count]
-
-
-def narrow():
-    """Members half as far from the MLE, as an ensemble fitted to more data has them."""
-    mle, thetas = ensemble()
-    return mle, mle + 0.5 * (thetas - mle)
-
-
-def fire(atoms, calculator, cell=False, fmax=1e-4):
-    """Relax in all Cartesian coordinates, symmetry unheeded."""
-    atoms = atoms.copy()
-    atoms.calc = calculator
-    assert FIRE(FrechetCellFilter(atoms) if cell else atoms, logfile=None).run(fmax=fmax, steps=3000)
-    return atoms
 
 
 def strained_energies(atoms, calculator, strains, relaxed=False):
@@ -539,10 +495,10 @@ def test_what_the_mle_lacks_is_computed_at_the_members_own_lattice():
     prop = make("surface", Surface(facets=["110"], min_thickness_A=9), 1.05 * VOLUME)
     _, models = learn(prop, "surface", mle, thetas)
     calculator = SnapCalculator(FORM, thetas[0])
-    found = [
-        numbers(prop, Member(0, members(known, thetas), calculator, SETTINGS))["110", "surface_energy"]
-        for known in (models, {"bcc": models["bcc"]})
-    ]
+    found = []
+    for known in (models, {"bcc": models["bcc"]}):
+        (mine,) = evaluate_models(known, thetas, SETTINGS.families.tolerance_eV)
+        found.append(numbers(prop, Member(mine, calculator, SETTINGS.relax))["110", "surface_energy"])
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 

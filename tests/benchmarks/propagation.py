@@ -24,26 +24,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from ensembles import FORM, VOLUME, ensemble
 
 from popsbounds.band import Band
-from popsbounds.config import Properties, Propagate
+from popsbounds.config import Propagate, Properties
 from popsbounds.descriptors.snap import SnapCalculator, SnapRows
-from popsbounds.models import Builder, Member, Recorder, members
+from popsbounds.member import Member, evaluate_models
+from popsbounds.models import Builder, Recorder
 from popsbounds.potential import ColdPotential
 from popsbounds.properties import REGISTRY, Settings
 from popsbounds.relax import evaluate
 
 SETTINGS = Propagate()
-
-
-class Counting(SnapCalculator):
-    """Counts force calls, and the time spent in them."""
-
-    calls, seconds = 0, 0.0
-
-    def calculate(self, *arguments, **keywords) -> None:
-        start = time.perf_counter()
-        super().calculate(*arguments, **keywords)
-        self.calls += 1
-        self.seconds += time.perf_counter() - start
 
 
 class Scratch(ColdPotential):
@@ -97,16 +86,16 @@ def report(names: list[str], n_members: int) -> None:
         models = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas, SETTINGS.families).build()
         building = time.perf_counter() - start
         start = time.perf_counter()
-        known = members(models, thetas)
+        known = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV)
         shared = (time.perf_counter() - start) / n_members
         runs = []
-        calculators = {what: Counting(FORM, mle) for what in ("ours", "L-BFGS", "FIRE")}
+        calculators = {what: SnapCalculator(FORM, mle) for what in ("ours", "L-BFGS", "FIRE")}
         for number, theta in enumerate(thetas):
             for what, calculator in calculators.items():
                 calculator.set_theta(theta)
                 calculator.calls, calculator.seconds = 0, 0.0
                 if what == "ours":
-                    potential = Member(number, known, calculator, SETTINGS)
+                    potential = Member(known[number], calculator, SETTINGS.relax)
                 else:
                     optimiser = {"L-BFGS": LBFGS, "FIRE": FIRE}[what]
                     potential = Scratch(calculator, SETTINGS.relax, optimiser)

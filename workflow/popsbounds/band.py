@@ -36,6 +36,8 @@ _EVEN = 2e-4
 _ITERATIONS = 30
 # Springs of the cold band (eV/Å²): stiff, so that the force tolerance makes its images even too.
 _SPRING = 5.0
+# Positions (Å) closer than this are the same.
+_SAME = 1e-3
 # A path's top counts as a hump of its own when it is this much (eV) above both ends; looked for on so many points.
 _HUMP, _RESOLUTION = 1e-3, 401
 # Softest curvature across the path (eV/Å²), and longest step (Å).
@@ -130,8 +132,9 @@ def cold_band(images: Sequence[Atoms], calculator: Calculator, settings: Relax) 
     settings
         Tolerances.
     """
+    images = _centred(images)
     mirror = _mirror(images)
-    given = list(images) if mirror is None else list(images)[: len(images) // 2 + 1]
+    given = images if mirror is None else images[: len(images) // 2 + 1]
     ends = [relax(Coordinates(end, cell=False), calculator, settings) for end in (given[0], given[-1])]
     calls = sum(end.evaluations for end in ends)
     for which, end in zip(("first", "last" if mirror is None else "middle"), ends, strict=True):
@@ -166,14 +169,26 @@ def cold_band(images: Sequence[Atoms], calculator: Calculator, settings: Relax) 
     return Band(_whole([ends[0], *inner, ends[1]], mirror), "ok", "", calls)
 
 
+def _centred(images: Sequence[Atoms]) -> list[Atoms]:
+    """The images with one centre: a rigid shift costs no energy, and must not count as a way."""
+    middle = images[len(images) // 2].positions.mean(axis=0)
+    centred = [image.copy() for image in images]
+    for image in centred:
+        image.positions += middle - image.positions.mean(axis=0)
+    return centred
+
+
 def _mirror(path: Sequence[Atoms]) -> HopInversion | None:
     """The inversion that maps a path onto its reverse, if there is one."""
     if len(path) % 2 == 0:
         return None
     try:
-        return hop_inversion(path)
+        mirror = hop_inversion(path)
     except InputError:
         return None
+    pairs = zip(path, reversed(path), strict=True)
+    apart = max(np.abs(mirror.mirror(image.positions) - other.positions).max() for image, other in pairs)
+    return mirror if apart < _SAME else None
 
 
 def _whole(results: list[Relaxed], mirror: HopInversion | None, scale: float = 1.0) -> list[Relaxed]:
@@ -317,15 +332,20 @@ class MemberBand:
         moving = [i for i in range(n) if i not in fixed]
         stale = set(moving)
         state: dict[int, tuple[float, np.ndarray]] = {}
+        hessians = {i: self.images[i].hessian for i in moving}
+        steps: dict[int, np.ndarray] = {}
         for _ in range(_ITERATIONS):
             for i in stale:
+                before = state.get(i)
                 state[i] = force(i, q[i])
+                if before is not None:
+                    hessians[i] = _learnt(hessians[i], steps[i], state[i][1] - before[1])
             energies = np.array([fixed[i] if i in fixed else state[i][0] for i in range(n)])
             stationary = [*fixed] if climber is None else sorted({*fixed, climber})
             points = self._points(q)
             steps, stale = {}, set()
             for i in moving:
-                basis, gradient, hessian = coordinates[i].displacements, state[i][1], self.images[i].hessian
+                basis, gradient, hessian = coordinates[i].displacements, state[i][1], hessians[i]
                 if i == climber:
                     across, along, step = gradient, 0.0, -np.linalg.solve(hessian, gradient)
                 else:
@@ -375,6 +395,15 @@ class MemberBand:
         last = min(s for s in stationary if s > i)
         lengths = np.linalg.norm(np.diff(points[first : last + 1], axis=0), axis=1)
         return float(lengths.sum() * (i - first) / (last - first) - lengths[: i - first].sum())
+
+
+def _learnt(hessian: np.ndarray, step: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Symmetric rank-one update of a Hessian from how a step changed the gradient."""
+    missed = change - hessian @ step
+    along = missed @ step
+    if abs(along) <= 1e-6 * np.linalg.norm(missed) * np.linalg.norm(step):  # nothing to learn, or no telling
+        return hessian
+    return hessian + np.outer(missed, missed) / along
 
 
 def _across_and_along(gradient: np.ndarray, hessian: np.ndarray, tangent: np.ndarray, along: float) -> np.ndarray:

@@ -384,7 +384,7 @@ class Families(Section):
         0.05, description="Range of the strain about the MLE's cell, to either side; members outside are relaxed."
     )
     nodes: Annotated[int, Field(ge=5)] = Field(9, description="Nodes of each piece, where the volume alone may change.")
-    nodes_2d: Annotated[int, Field(ge=5)] = Field(11, description="Nodes an axis where c/a may change too.")
+    nodes_2d: Annotated[int, Field(ge=5)] = Field(13, description="Nodes an axis where c/a may change too.")
     tolerance_eV: PositiveFloat = Field(
         1e-5,
         description="Largest interpolation error per atom, at points between the nodes; members beyond are relaxed.",

@@ -51,27 +51,38 @@ def displacement_basis(atoms: Atoms) -> np.ndarray:
     """
     n = len(atoms)
     scaled_positions = atoms.get_scaled_positions()
-    rotations, translations = _operations(atoms)
-    projector = np.zeros((n, 3, n, 3))
-    for rotation, translation in zip(rotations, translations, strict=True):
+    allowed = _allowed(atoms) if atoms.constraints else None
+    projector, kept = np.zeros((3 * n, 3 * n)), 0
+    for rotation, translation in zip(*_operations(atoms), strict=True):
         turned = scaled_positions @ rotation.T + translation
         gaps = turned[:, None] - scaled_positions[None]
         images = np.abs(gaps - np.round(gaps)).sum(axis=2).argmin(axis=1)
-        projector[images, :, np.arange(n), :] += _cartesian(atoms, rotation)
-    projector = projector.reshape(3 * n, 3 * n) / len(rotations)
-    if atoms.constraints:
-        allowed = np.empty((3 * n, 3 * n))
-        for column, direction in enumerate(np.eye(3 * n)):
-            moved = direction.reshape(n, 3).copy()
-            for constraint in atoms.constraints:
-                constraint.adjust_forces(atoms, moved)
-            allowed[:, column] = moved.ravel()
+        operation = np.zeros((n, 3, n, 3))
+        operation[images, :, np.arange(n), :] = _cartesian(atoms, rotation)
+        matrix = operation.reshape(3 * n, 3 * n)
+        # Constraints that treat equivalent atoms differently take away the symmetry between them.
+        if allowed is None or np.abs(matrix @ allowed - allowed @ matrix).max() < 1e-6:
+            projector += matrix
+            kept += 1
+    projector /= kept
+    if allowed is not None:
         projector = allowed @ projector @ allowed
     values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
     basis = vectors[:, values > _INSIDE]
     uniform = np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
     _, overlaps, turns = np.linalg.svd(uniform.T @ basis)
     return basis @ turns[np.count_nonzero(overlaps > _INSIDE) :].T
+
+
+def _allowed(atoms: Atoms) -> np.ndarray:
+    """Projector on the displacements that the constraints allow, shape (3n, 3n)."""
+    columns = []
+    for direction in np.eye(3 * len(atoms)):
+        moved = direction.reshape(-1, 3).copy()
+        for constraint in atoms.constraints:
+            constraint.adjust_forces(atoms, moved)
+        columns.append(moved.ravel())
+    return np.array(columns).T
 
 
 def strain_basis(atoms: Atoms) -> np.ndarray:

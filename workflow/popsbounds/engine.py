@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -168,6 +169,13 @@ class LammpsCalculator(Calculator):
         Chemical symbols in the order of LAMMPS's atom types.
     commands
         LAMMPS commands that define the pair style.
+
+    Attributes
+    ----------
+    calls : int
+        Force calls so far.
+    seconds : float
+        Time spent in them.
     """
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
@@ -176,6 +184,7 @@ class LammpsCalculator(Calculator):
         super().__init__()
         self.elements = list(elements)
         self.commands = list(commands)
+        self.calls, self.seconds = 0, 0.0
         self._live: dict[bytes, lammps] = {}
 
     def close(self) -> None:
@@ -213,6 +222,7 @@ class LammpsCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         key = self.atoms.numbers.tobytes()
+        started = time.perf_counter()
         try:
             if key not in self._live:
                 if len(self._live) == _MOST_LIVE:
@@ -226,6 +236,9 @@ class LammpsCalculator(Calculator):
             if isinstance(error, InputError):
                 raise
             raise CalculationFailed(f"LAMMPS: {' '.join(str(error).split())}") from error
+        finally:
+            self.calls += 1
+            self.seconds += time.perf_counter() - started
 
     def _evaluate(self, lmp: lammps, key: bytes) -> dict:
         atoms = self.atoms

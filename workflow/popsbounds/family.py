@@ -25,7 +25,7 @@ __all__ = ["Family", "MemberFamily"]
 
 _NEWTON_STEPS, _TOLERANCE = 40, 1e-10
 # Where the interpolation is checked, relative to the range; irrational, so that no node is near.
-_CHECKS = (-0.8862, 0.3183, 0.7071)
+_CHECKS = (-0.9003, -0.4142, 0.1618, 0.5772, 0.9511)
 # Panels are not cut narrower than this strain.
 _NARROWEST = 5e-4
 # Positions (Å) closer than this are the same.

@@ -8,12 +8,12 @@ from ase.calculators.calculator import Calculator
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 
-__all__ = ["full_hessian", "softest_breaking", "unstable_modes"]
+__all__ = ["UNSTABLE", "full_hessian", "softest_breaking", "unstable_modes"]
 
 # Displacement of the finite differences (Å), and what counts as symmetric (Å).
 _DISTANCE, _SYMMETRY_PRECISION = 0.01, 1e-3
 # Curvatures (eV/Å²) closer to zero than this are rigid motions and rounding.
-_UNSTABLE = -0.02
+UNSTABLE = -0.02
 
 
 def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
@@ -48,7 +48,7 @@ def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
 
 def unstable_modes(hessian: np.ndarray) -> int:
     """Number of unstable directions of a Hessian (eV/Å²)."""
-    return int(np.count_nonzero(np.linalg.eigvalsh(hessian) < _UNSTABLE))
+    return int(np.count_nonzero(np.linalg.eigvalsh(hessian) < UNSTABLE))
 
 
 def softest_breaking(hessian: np.ndarray, symmetric: np.ndarray, count: int) -> np.ndarray:

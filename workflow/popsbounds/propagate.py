@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from ase import Atoms
 
 from popsbounds.config import Propagate
 from popsbounds.descriptors.snap import SnapCalculator
-from popsbounds.models import Member, Model, members
+from popsbounds.member import Member, evaluate_models
+from popsbounds.models import Model
 from popsbounds.progress import progress
 from popsbounds.properties import Property, PropertyError, Value
 
@@ -24,6 +27,8 @@ __all__ = [
     "value_table",
     "write_structures",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 DTYPES = {
     "property": "str",
@@ -97,12 +102,12 @@ def propagate(
     DataFrame
         Lines of `properties.parquet`.
     """
-    evaluated = members(models, np.array(list(thetas.values())))
-    tables = []
+    known = evaluate_models(models, np.array(list(thetas.values())), settings.families.tolerance_eV)
+    tables, started = [], time.perf_counter()
     wanted = {_key(line): line for line in expected.itertuples()}
-    for position, (number, theta) in enumerate(progress(thetas.items(), "member", len(thetas))):
+    for (number, theta), mine in zip(progress(thetas.items(), "member", len(thetas)), known, strict=True):
         calculator.set_theta(theta)
-        potential = Member(position, evaluated, calculator, settings)
+        potential = Member(mine, calculator, settings.relax)
         found: dict[tuple, Value] = {}
         reason = "the member yields no such value"
         try:
@@ -114,6 +119,8 @@ def propagate(
             reason = str(error)
         values = [found.get(key) or _absent(line, reason) for key, line in wanted.items()]
         tables.append(value_table(name, values, "member", number))
+    share = 100 * calculator.seconds / (time.perf_counter() - started)
+    _LOG.info("%d force calls, %.0f %% of the time in them", calculator.calls, share)
     return concatenate(tables)
 
 

@@ -104,12 +104,14 @@ class MemberReduced:
         """Coordinates of the minimum at a scale; None where there is none within the trust radius (Å)."""
         if not coordinates.size:
             return np.zeros(0)
-        if np.linalg.eigvalsh(self.hessian)[0] < _SOFTEST:
+        if not np.isfinite(self.hessian).all() or np.linalg.eigvalsh(self.hessian)[0] < _SOFTEST:
             return None
         q = -np.linalg.solve(self.hessian, self.gradient_at(scale))
         return q if coordinates.largest_step(q) <= trust_radius else None
 
     def stiffened(self) -> np.ndarray:
         """The Hessian made positive definite, as a quasi-Newton method wants it."""
+        if not np.isfinite(self.hessian).all():
+            return np.eye(len(self.hessian))
         values, vectors = np.linalg.eigh(self.hessian)
         return (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T

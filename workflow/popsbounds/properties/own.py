@@ -74,7 +74,7 @@ from ase import Atoms
 
 from popsbounds.band import Band
 from popsbounds.errors import InputError
-from popsbounds.models import Member
+from popsbounds.member import Member
 from popsbounds.potential import Potential
 from popsbounds.properties.base import PropertyError, Settings, Value
 from popsbounds.relax import Relaxed
