@@ -1,4 +1,4 @@
-"""Energy of a {110} stacking fault of a bcc crystal along 1/2⟨111⟩: the gamma line, and its maximum.
+"""Generalised stacking-fault energy of bcc, slip by 1/2⟨111⟩ on {110}: the gamma line, and its maximum.
 
 An example of a property of your own. In a study::
 
@@ -25,7 +25,8 @@ def quantities(potential, element, volume, layers=12, points=21):
     """Ask a potential for the faults, then yield the line and its maximum.
 
     `volume` is the material's volume per atom (Å³), for the structures to start with; `layers` is the number of
-    planes between a fault and its periodic image, `points` that of points from no slip to a whole Burgers vector.
+    planes between a fault and its periodic image, `points` that of points from no slip to a whole Burgers vector: odd,
+    so that one is in the middle, where the maximum is expected.
     """
     # Every structure has a name: members find by it what was learnt from the MLE.
     bulk = potential.crystal("bcc", crystal("bcc", element, volume))

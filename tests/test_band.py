@@ -165,7 +165,7 @@ def test_member_band_is_ases_at_a_tenth_of_the_calls(number):
 
 
 def test_member_band_is_the_cold_one():
-    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     for number in range(1, 6):
         quick = asked(Member(evaluated[number - 1], live(number), RELAX))
         slow = asked(ColdPotential(live(number), RELAX))
@@ -178,7 +178,7 @@ def test_member_band_is_the_cold_one():
 
 def test_second_half_is_the_first_mirrored():
     """And every image's energy and forces are the potential's own there."""
-    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     for band, calculator in ((models()[0], live()), (asked(Member(evaluated[1], live(2), RELAX)), live(2))):
         assert len(band.images) == IMAGES
         np.testing.assert_allclose(band.energies, band.energies[::-1], atol=1e-9)
@@ -193,7 +193,7 @@ def test_second_half_is_the_first_mirrored():
 
 
 def test_images_are_across_the_path_and_even():
-    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(models()[1], thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     band = asked(Member(evaluated[0], live(1), RELAX))
     half = len(band.images) // 2
     climber = climbing(band.images[: half + 1])
@@ -283,7 +283,7 @@ def test_member_on_a_path_between_unlike_ends():
     assert ask(recorder).ok
     built = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas()[1:], SETTINGS.families).build()
     assert len(built["pair"].coordinates) == IMAGES
-    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     for number in (3,):
         quick = ask(Member(evaluated[number - 1], live(number), RELAX))
         slow = ask(ColdPotential(live(number), RELAX))
@@ -332,7 +332,7 @@ def test_few_images(images):
     assert band.ok
     if climbing(many.images[: IMAGES // 2 + 1]) is None:
         assert band.barrier == pytest.approx(many.barrier, abs=1e-3)
-    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     quick = asked(Member(evaluated[2], live(3), RELAX), images)
     slow = asked(ColdPotential(live(3), RELAX), images)
     assert quick.barrier == pytest.approx(slow.barrier, abs=1e-3)

@@ -464,11 +464,11 @@ def test_family_that_passes_its_checks_is_right_to_the_tolerance(name):
     points = np.random.default_rng(8).uniform(-1, 1, (30, len(built.strains))) * built.width
     passed = 0
     for number, member in enumerate(built.members(thetas())):
-        if member.error > Families().tolerance_eV:
+        if member.error > Families().tolerance_eV_per_atom:
             continue
         passed += 1
         errors = [abs(member.energy(x) - energy(built.place(x), live(number))) for x in points]
-        assert max(errors) / len(built.base) < 2 * Families().tolerance_eV, number
+        assert max(errors) / len(built.base) < 2 * Families().tolerance_eV_per_atom, number
     assert passed
 
 
@@ -653,7 +653,7 @@ TOLERANCES = {"energy": 5e-5, "volume": 3e-3, "pressure": 1e-4}
 def test_members_say_what_plain_relaxations_say():
     built, table, _ = models()
     assert (table.status == "ok").all()
-    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     calls = np.zeros(2)
     for number in range(1, 6):
         mine = list(Everything().values(Member(evaluated[number - 1], live(number), RELAX)))
@@ -669,7 +669,7 @@ def test_members_say_what_plain_relaxations_say():
     assert calls[0] < calls[1] / 3
 
 
-@pytest.mark.parametrize("families", [Families(width=0.001), Families(tolerance_eV=1e-14)])
+@pytest.mark.parametrize("families", [Families(width=0.001), Families(tolerance_eV_per_atom=1e-14)])
 def test_members_beyond_a_family_are_relaxed(families):
     """Out of its range, or not interpolated well enough."""
     recorder = Recorder(live(), RELAX)
@@ -681,7 +681,7 @@ def test_members_beyond_a_family_are_relaxed(families):
 
     ask(recorder)
     built = Builder(recorder, rows().respond, FORM.cutoffs, thetas()[1:], families).build()
-    evaluated = evaluate_models(built, thetas()[1:], families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], families.tolerance_eV_per_atom)
     explicit = 0
     for number in range(1, 6):
         for found in ask(Member(evaluated[number - 1], live(number), RELAX)):
@@ -698,7 +698,7 @@ def test_members_beyond_a_family_are_relaxed(families):
 def test_members_unstable_modes_are_counted_about_the_mles_structure():
     """Within a few directions, so never more than the whole Hessian there has (Cauchy's interlacing)."""
     built, *_ = models()
-    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     counts = set()
     for number in range(1, 6):
         potential = Member(evaluated[number - 1], live(number), RELAX)
@@ -735,7 +735,7 @@ def test_members_honour_constraints():
     recorder = Recorder(live(), RELAX)
     ask(recorder)
     built = Builder(recorder, rows().respond, FORM.cutoffs, thetas()[1:], SETTINGS.families).build()
-    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     for number in range(1, 6):
         found = ask(Member(evaluated[number - 1], live(number), RELAX))
         truth = ask(ColdPotential(live(number), STRICT))

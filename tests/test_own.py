@@ -157,7 +157,7 @@ def test_members_are_relaxed_as_from_scratch(propagated):
 
 def test_members_take_few_force_calls(propagated):
     prop, table, thetas, models, calculator, _ = propagated
-    evaluated = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV)
+    evaluated = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV_per_atom)
     calls = []
     for number, theta in enumerate(thetas):
         calculator.set_theta(theta)

@@ -497,7 +497,7 @@ def test_what_the_mle_lacks_is_computed_at_the_members_own_lattice():
     calculator = SnapCalculator(FORM, thetas[0])
     found = []
     for known in (models, {"bcc": models["bcc"]}):
-        (mine,) = evaluate_models(known, thetas, SETTINGS.families.tolerance_eV)
+        (mine,) = evaluate_models(known, thetas, SETTINGS.families.tolerance_eV_per_atom)
         found.append(numbers(prop, Member(mine, calculator, SETTINGS.relax))["110", "surface_energy"])
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 

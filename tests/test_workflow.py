@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
-TABLES += ["deviations", "coverage", "coefficients"]
+TABLES += ["deviations", "coverage", "coefficients", "models"]
 
 
 def snakemake(folder, *arguments, config=TINY, check=True):
@@ -64,7 +65,11 @@ def test_every_member_is_accounted_for(study):
     assert structures == {
         "formation": ["A15", "bcc", "fcc"],
         "elastic": ["bcc"],
+        "sia": ["110", "OS"],
         "surface": ["100", "110", "211"],
+        "phonon": ["bcc"],
+        "neb": ["vacancy_hop"],
+        "path": ["hexagonal", "orthorhombic", "tetragonal", "trigonal"],
     }
     ok = bounds[bounds["n_ok"] > 0]
     assert (ok["low"] <= ok["high"]).all()
@@ -168,7 +173,7 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
 
 def test_figures_and_report(study):
     figures = study / "results" / "tiny" / "figures"
-    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 10
+    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 14
     snakemake(study, "--cores", 1, "--report", "results/tiny/report.html")
     report = (study / "results" / "tiny" / "report.html").read_text()
     assert "fig02_formation_energy" in report
@@ -177,11 +182,49 @@ def test_figures_and_report(study):
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?:https?:)?//", report)
 
 
+def test_models_are_described(study):
+    models = tables(study)["models"]
+    assert set(models["kind"]) == {"family", "reduced", "band"}
+    families = models[models["kind"] == "family"]
+    assert (families["interpolation_error_eV_per_atom"] >= 0).all()
+    assert families["interpolation_error_eV_per_atom"].median() < 1e-6
+    assert set(models.query("structure == 'bcc'")["unstable_modes"]) == {0}
+
+
+@pytest.mark.parametrize("source", ["mle", "reference"])
+def test_phonopy_reads_what_is_written(study, source):
+    folder = study / "results" / "tiny" / "phonon" / source
+    bands = yaml.safe_load((folder / "band.yaml").read_text())
+    found = tables(study)["properties"].query("property == 'phonon' and source == @source and quantity == 'branch_3'")
+    highest = max(mode["frequency"] for point in bands["phonon"] for mode in point["band"])
+    assert highest == pytest.approx(found["value"].max(), abs=1e-4)
+    assert (folder / "mesh.yaml").stat().st_size > 0
+    assert np.loadtxt(folder / "total_dos.dat").shape[1] == 2
+
+
+def test_a_property_of_ones_own_is_fanned_out_bounded_and_drawn(study, tmp_path):
+    shutil.copytree(study / "results", tmp_path / "results")
+    raw = yaml.safe_load(TINY.read_text())
+    file = str(ROOT / "config" / "stacking_fault.py")
+    raw["properties"] = {"own": {"fault": {"file": file, "arguments": {"layers": 6, "points": 5}}}}
+    config = tmp_path / "own.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    snakemake(tmp_path, "--cores", 2, config=config)
+    bounds = tables(tmp_path)["bounds"]
+    assert set(bounds["property"]) == {"fault"}
+    assert (bounds["n_ok"] + bounds["n_failed"] == 5).all()
+    line = bounds[bounds["coordinate"].notna()]
+    assert len(line) == 5
+    assert line["high"].iloc[2] > line["low"].iloc[2] > 0
+    assert (tmp_path / "results" / "tiny" / "figures" / "fig16_own_fault.png").stat().st_size > 10000
+
+
 def test_summary_in_words(study):
     text = summary(study / "results" / "tiny")
     calibration = tables(study)["calibration"].set_index("kind")
     assert f"{100 * calibration.loc['energy', 'EV']:.1f} %" in text
     assert "Members accounted for in every row of bounds: 5." in text
+    assert re.search(r"^Force calls a structure, median: elastic 0,.* path 0, phonon 0", text, flags=re.MULTILINE)
     assert len(re.findall(r"^\| surface \| surface_energy \| \d of 3 \|", text, flags=re.MULTILINE)) == 1
 
 

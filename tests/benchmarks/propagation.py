@@ -86,7 +86,7 @@ def report(names: list[str], n_members: int) -> None:
         models = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas, SETTINGS.families).build()
         building = time.perf_counter() - start
         start = time.perf_counter()
-        known = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV)
+        known = evaluate_models(models, thetas, SETTINGS.families.tolerance_eV_per_atom)
         shared = (time.perf_counter() - start) / n_members
         runs = []
         calculators = {what: SnapCalculator(FORM, mle) for what in ("ours", "L-BFGS", "FIRE")}

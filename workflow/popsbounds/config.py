@@ -206,7 +206,10 @@ class Dataset(Section):
     group_key: str = Field("group", description="Info key that names a frame's group.")
     test_fraction: Fraction = Field(0.3, description="Share of each group held out for testing.")
     calibration_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of each group held out for `fit.conformal`."
+        0.0,
+        description=(
+            "Share of each group held out to stretch the bounds by `fit.conformal`; `make calibration` does not need it."
+        ),
     )
     weights: Weights = Field(default=Weights(), description="Weights of the rows.")
     limits: Limits = Field(default=Limits(), description="Frames left out on purpose.")
@@ -381,11 +384,20 @@ class Families(Section):
     """Descriptors at Chebyshev nodes over a crystal's strain, where no member needs to be simulated."""
 
     width: Annotated[float, Field(gt=0, lt=0.2)] = Field(
-        0.05, description="Range of the strain about the MLE's cell, to either side; members outside are relaxed."
+        0.05,
+        description=(
+            "Largest linear strain about the MLE's cell, to either side, that a family may cover; it covers 1.5 times "
+            "what the members are predicted to need. Members outside are relaxed."
+        ),
     )
-    nodes: Annotated[int, Field(ge=5)] = Field(9, description="Nodes of each piece, where the volume alone may change.")
-    nodes_2d: Annotated[int, Field(ge=5)] = Field(13, description="Nodes an axis where c/a may change too.")
-    tolerance_eV: PositiveFloat = Field(
+    nodes: Annotated[int, Field(ge=5)] = Field(
+        9,
+        description="Chebyshev nodes in each range of volumes between two neighbour shells' crossings of the cutoff.",
+    )
+    nodes_2d: Annotated[int, Field(ge=5)] = Field(
+        13, description="Chebyshev nodes along each axis where volume and c/a may both change."
+    )
+    tolerance_eV_per_atom: PositiveFloat = Field(
         1e-5,
         description="Largest interpolation error per atom, at points between the nodes; members beyond are relaxed.",
     )
@@ -401,7 +413,7 @@ class Formation(Section):
     structures: Annotated[list[Crystal], AfterValidator(_unique)] = Field(
         default=ALL_PHASES, min_length=1, description="Phases."
     )
-    zero: Crystal = Field("bcc", description="Phase that formation energies are relative to.")
+    zero: Crystal = Field("bcc", description="Phase that formation energies and relative volumes are relative to.")
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
         0.005, description="Linear strain of the finite difference for the bulk modulus."
     )
@@ -419,7 +431,9 @@ class Elastic(Section):
     structures: Annotated[list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]], AfterValidator(_unique)] = Field(
         default=["bcc"], min_length=1, description="Cubic crystals."
     )
-    strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(0.005, description="Strain of the finite differences.")
+    strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
+        0.005, description="Axial strain, and engineering shear strain γ, of the finite differences, with either sign."
+    )
 
 
 class Surface(Section):
@@ -458,9 +472,13 @@ class Phonon(Section):
     points_per_unit: Annotated[int, Field(ge=3)] = Field(30, description="Wave vectors of the bands per 2π/a.")
     mesh: Annotated[int, Field(ge=3)] = Field(20, description="Mesh of the density of states, along each axis.")
     frequency_range_THz: tuple[float, float] = Field(
-        (-2.0, 10.0), description="Range of the density of states; imaginary frequencies are negative."
+        (-2.0, 10.0),
+        description=(
+            "Range of the density of states, which must hold all frequencies (what is outside is not counted); "
+            "imaginary ones are negative."
+        ),
     )
-    frequency_step_THz: PositiveFloat = Field(0.1, description="Its resolution.")
+    frequency_step_THz: PositiveFloat = Field(0.1, description="Width of the bins of the density of states.")
 
     @field_validator("frequency_range_THz")
     @classmethod
@@ -549,7 +567,11 @@ class Reference(Section):
 
     calculator: Calculator | None = Field(None, description="Computes the references with the members' own code.")
     table: Path | None = Field(
-        None, description="CSV file with columns property, structure, quantity, unit, value, citation."
+        None,
+        description=(
+            "CSV file with columns property, structure, quantity, unit, value, citation, named as in the tables; "
+            "single numbers only, curves need a calculator. An example is `resources/reference/tungsten_szlachta2014.csv`."
+        ),
     )
 
 

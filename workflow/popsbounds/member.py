@@ -155,10 +155,10 @@ class Member(ColdPotential):
                 return _from_family(family, x, atoms)
         return evaluate(atoms, self.calculator)
 
-    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
         known = self.models.get(name)
         if not isinstance(known, MemberBasin) or known.soft is None:
-            return super()._unstable_modes(name, relaxed)
+            return super().unstable_modes(name, relaxed)
         return int(np.count_nonzero(np.linalg.eigvalsh(known.soft) < UNSTABLE))
 
     def _band(self, name: str, images: list[Atoms]) -> Band:

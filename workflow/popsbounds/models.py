@@ -55,7 +55,7 @@ class Recorder(ColdPotential):
     def __init__(self, *arguments, **keywords) -> None:
         super().__init__(*arguments, **keywords)
         self.records: dict[str, Record] = {}
-        self.counted: list[str] = []
+        self.hessians: dict[str, np.ndarray] = {}
 
     def structures(self) -> dict[str, Atoms]:
         """Everything that was relaxed, by name."""
@@ -91,9 +91,9 @@ class Recorder(ColdPotential):
         self._remember(name, Record("static", atoms, found, crystal=crystal, forces=forces))
         return found
 
-    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        self.counted.append(name)
-        return super()._unstable_modes(name, relaxed)
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+        self.hessians[name] = full_hessian(relaxed.atoms, self.calculator)
+        return unstable_modes(self.hessians[name])
 
     def _band(self, name: str, images: list[Atoms]) -> Band:
         band = super()._band(name, images)
@@ -206,10 +206,12 @@ class Builder:
                 family = self._family(base, width, strains=strains, deformation=record.deformation)
         soft, unstable = None, None
         if record.kind != "strained":
-            hessian = full_hessian(atoms, self.recorder.calculator)
-            unstable = unstable_modes(hessian)
-            if name in self.recorder.counted:
+            hessian = self.recorder.hessians.get(name)
+            if hessian is not None:
                 soft = self._soft(atoms, softest_breaking(hessian, coordinates.displacements, _SOFT_MODES))
+            else:
+                hessian = full_hessian(atoms, self.recorder.calculator)
+            unstable = unstable_modes(hessian)
         return Basin(record.start, coordinates, reduced, family, soft, shift, unstable)
 
     def _reach(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
@@ -250,7 +252,7 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
     DataFrame
         Columns property, structure, kind (``family``, ``reduced`` or ``band``), n_atoms, n_coordinates (strains
         of a family, symmetry-allowed coordinates of a reduced model, images of a band), n_nodes (descriptor
-        evaluations behind it), interpolation_error_eV (largest over members and check points, per atom; null for
+        evaluations behind it), interpolation_error_eV_per_atom (largest over members and check points; null for
         what is not interpolated) and unstable_modes of the MLE's structure (null where not counted).
     """
     rows = []
@@ -270,7 +272,7 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
             nodes = 2 * coordinates + 3
         rows.append((name, structure, kind, n_atoms, coordinates, nodes, error, unstable))
     columns = ["property", "structure", "kind", "n_atoms", "n_coordinates", "n_nodes"]
-    columns += ["interpolation_error_eV", "unstable_modes"]
+    columns += ["interpolation_error_eV_per_atom", "unstable_modes"]
     integers = {name: "Int32" for name in columns if name.startswith(("n_", "unstable"))}
     return pd.DataFrame(rows, columns=columns).astype(integers)
 

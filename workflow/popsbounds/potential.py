@@ -59,9 +59,9 @@ class Potential(ABC):
             return _orphan(atoms, within)
         return self._static(name, _sized(atoms, within), "" if within is None else within.name, forces)
 
+    @abstractmethod
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
         """Number of directions, those that break symmetry or constraints included, in which a structure is unstable."""
-        return self._unstable_modes(name, relaxed)
 
     def band(self, name: str, images: Sequence[Atoms], within: Relaxed) -> Band:
         """Minimum-energy path between two minima, from images whose ends are to be relaxed too."""
@@ -80,9 +80,6 @@ class Potential(ABC):
 
     @abstractmethod
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed: ...
-
-    @abstractmethod
-    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int: ...
 
     @abstractmethod
     def _band(self, name: str, images: list[Atoms]) -> Band: ...
@@ -122,7 +119,7 @@ class ColdPotential(Potential):
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
         return evaluate(atoms, self.calculator)
 
-    def _unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
         return unstable_modes(full_hessian(relaxed.atoms, self.calculator))
 
     def _band(self, name: str, images: list[Atoms]) -> Band:

@@ -102,7 +102,7 @@ def propagate(
     DataFrame
         Lines of `properties.parquet`.
     """
-    known = evaluate_models(models, np.array(list(thetas.values())), settings.families.tolerance_eV)
+    known = evaluate_models(models, np.array(list(thetas.values())), settings.families.tolerance_eV_per_atom)
     tables, started = [], time.perf_counter()
     wanted = {_key(line): line for line in expected.itertuples()}
     for (number, theta), mine in zip(progress(thetas.items(), "member", len(thetas)), known, strict=True):

@@ -17,13 +17,13 @@ CATALOGUE = {
     "fig13_phonons": ("bounds", "phonon" in HAS),
     "fig14_barrier": ("bounds", "neb" in HAS),
     "fig15_transformation_paths": ("bounds", "path" in HAS),
-} | {f"fig{number}_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=16)}
+} | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=16)}
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 
 
 def figure_caption(name):
     """What the report says of a figure; the user's own properties share one text."""
-    return caption("own" if name in STUDY.properties.own else name)
+    return caption("own" if name.startswith("own_") else name)
 
 
 rule draw_figure:

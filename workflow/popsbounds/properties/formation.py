@@ -19,7 +19,7 @@ __all__ = ["FormationProperty"]
 
 class FormationProperty:
     """Energy (eV/atom), formation energy relative to one phase (eV/atom), volume
-    (Å³/atom), volume relative to that phase, and bulk modulus (GPa).
+    (Å³/atom), its relative difference from that phase's, V/V₀ − 1, and bulk modulus (GPa).
 
     The bulk modulus is −V dP/dV under isotropic strain with the ions relaxed
     at each volume.
