@@ -208,7 +208,7 @@ class Dataset(Section):
     calibration_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description=(
-            "Share of each group held out to stretch the bounds by `fit.conformal`; `make calibration` does not need it."
+            "Share of each group held out to stretch the bounds by `fit.conformal`; `make calibration` needs none."
         ),
     )
     weights: Weights = Field(default=Weights(), description="Weights of the rows.")
@@ -570,7 +570,7 @@ class Reference(Section):
         None,
         description=(
             "CSV file with columns property, structure, quantity, unit, value, citation, named as in the tables; "
-            "single numbers only, curves need a calculator. An example is `resources/reference/tungsten_szlachta2014.csv`."
+            "single numbers only, curves need a calculator. See `resources/reference/tungsten_szlachta2014.csv`."
         ),
     )
 
