@@ -782,7 +782,7 @@ def test_description_of_models():
     assert table.kind[["bcc", "hcp", "big bcc", "moved", "C14", "110"]].tolist() == ["family"] * 4 + ["reduced"] * 2
     assert table.n_atoms["110"] == 17
     assert table.n_coordinates[["bcc", "hcp", "C14"]].tolist() == [1, 2, 4]
-    assert (table.interpolation_error_eV.isna() == (table.kind == "reduced")).all()
+    assert (table.interpolation_error_eV_per_atom.isna() == (table.kind == "reduced")).all()
 
 
 def test_one_name_is_one_structure():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,6 @@ from popsbounds.config import (
     LammpsCalculator,
     Reference,
     ReferencePotential,
-    Relax,
     Snap,
     Surface,
     Weights,
@@ -43,6 +44,7 @@ from popsbounds.fit import (
 )
 from popsbounds.label import label_frames
 from popsbounds.pops import EnsembleRecipe, accumulate, fit_posterior, fit_ridge, second_pass
+from popsbounds.properties import Settings
 from popsbounds.properties.surface import SurfaceProperty
 from popsbounds.reference import check_reference_table, read_reference_table
 from popsbounds.statistics import calibration, outside_bounds
@@ -400,15 +402,16 @@ def test_reference_table(tmp_path):
         (("surface_energy", "energy"), "surface, 110, energy: no such quantity"),
         (("J/m2", "mJ/m2"), "surface, 110, surface_energy: unit is 'mJ/m2', give it in 'J/m2'"),
         (("elastic,bcc,C11,GPa", "surface,110,surface_energy,J/m2"), "surface, 110, surface_energy: given twice"),
+        (("elastic,bcc", "elastc,bcc"), "no such property 'elastc' (did you mean 'elastic'?)"),
     ],
 )
 def test_reference_tables_must_fit_the_study(tmp_path, change, message):
     path = tmp_path / "reference.csv"
-    prop = SurfaceProperty(Surface(facets=["110"]), "W", 15.8, Relax())
+    prop = SurfaceProperty(Settings(Surface(facets=["110"]), "W", 15.8))
     path.write_text(TABLE)
     check_reference_table(path, {"surface": prop})
     path.write_text(TABLE.replace(*change))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         check_reference_table(path, {"surface": prop})
 
 

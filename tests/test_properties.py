@@ -24,7 +24,7 @@ from popsbounds.propagate import propagate
 from popsbounds.properties import Settings
 from popsbounds.properties.elastic import hill_shear_modulus
 from popsbounds.properties.own import OwnProperty
-from popsbounds.reference import mark_other_basins, reference_values
+from popsbounds.reference import mark_other_basins, reference_values, with_table
 from popsbounds.relax import relax, scaled
 from popsbounds.structures import crystal, slab, vacancy_hop
 
@@ -271,7 +271,7 @@ def test_surfaces_sit_on_the_potentials_own_lattice(calculator):
 
 def test_reference_of_another_basin_is_marked(calculator):
     prop = make("formation", Formation(structures=["bcc", "C14"]))
-    table, structures = reference_values("formation", prop, calculator, None, RELAX)
+    table, structures = reference_values("formation", prop, calculator, RELAX)
     mle = Recorder(calculator, RELAX)
     numbers(prop, mle)
     assert mark_other_basins(table, structures, mle.structures(), RELAX).equals(table)
@@ -289,8 +289,8 @@ def test_a_table_goes_before_the_calculator(calculator, tmp_path):
         "property,structure,quantity,unit,value,citation\n"
         "elastic,bcc,C11,GPa,533,Lowrie & Gonas 1967\nformation,bcc,volume,A3/atom,1,nobody\n"
     )
-    table, _ = reference_values("elastic", make("elastic", Elastic()), calculator, file, RELAX)
-    by_quantity = table.set_index("quantity")
+    computed, _ = reference_values("elastic", make("elastic", Elastic()), calculator, RELAX)
+    by_quantity = with_table(computed, file, ["elastic"]).set_index("quantity")
     assert sorted(by_quantity.index) == sorted(make("elastic", Elastic()).units)
     assert by_quantity.loc["C11", ["value", "reason"]].tolist() == [533, "Lowrie & Gonas 1967"]
     assert by_quantity.loc["C12", "value"] == pytest.approx(204, rel=0.01)

@@ -239,6 +239,14 @@ class BandModel:
         """The inversion that makes the second half of the path of the first; None where all images are modelled."""
         return hop_inversion(self.path) if len(self.coordinates) < len(self.path) else None
 
+    def of_this_basin(self, band: Band, settings: Relax) -> Band:
+        """A path, or none where one of its images is in another basin than the MLE's."""
+        for i, (image, mle) in enumerate(zip(band.images, self.path, strict=True)):
+            elsewhere = other_basin(mle, image.atoms, settings) if band.ok else ""
+            if elsewhere:
+                return _lost(self.path, "different_basin", f"{elsewhere} image {i} of the MLE's path", band.evaluations)
+        return band
+
     def members(self, thetas: np.ndarray) -> list[MemberBand]:
         """The path of each member, whose parameters have shape (M, P)."""
         by_image = [m.members(thetas, c) for m, c in zip(self.models, self.coordinates, strict=True)]
@@ -309,13 +317,9 @@ class MemberBand:
         except (ArithmeticError, np.linalg.LinAlgError) as error:
             return _lost(self.model.path, "unstable", str(error), calls)
         if converged is None:
-            return _lost(self.model.path, "not_converged", f"{_ITERATIONS} steps did not converge the path", calls)
+            return _lost(self.model.path, "not_converged", "Newton's method did not converge the path", calls)
         found_images = [results[i] for i in range(n)]
-        for i, image in enumerate(found_images):
-            elsewhere = other_basin(self.model.path[i], image.atoms, settings)
-            if elsewhere:
-                return _lost(self.model.path, "different_basin", f"{elsewhere} image {i} of the MLE's path", calls)
-        return Band(_whole(found_images, self.model.mirror, scale), "ok", "", calls)
+        return self.model.of_this_basin(Band(_whole(found_images, self.model.mirror, scale), "ok", "", calls), settings)
 
     def _converge(
         self,

@@ -268,6 +268,8 @@ class MemberFamily:
             gradient = self._gradient(x)
             columns = [(self._gradient(x + h * e) - self._gradient(x - h * e)) / (2 * h) for e in np.eye(len(x))]
             values, vectors = np.linalg.eigh(0.5 * (np.array(columns) + np.array(columns).T))
+            if not np.abs(values).max() > 0:  # flat, or not a number
+                return None
             # Downhill even where the energy curves the other way.
             change = -vectors @ (vectors.T @ gradient / np.maximum(np.abs(values), 1e-3 * np.abs(values).max()))
             change *= min(1.0, 0.3 / max(float(np.abs(change / family.width).max()), 1e-300))

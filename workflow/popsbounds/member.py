@@ -20,9 +20,9 @@ from popsbounds.coordinates import Coordinates
 from popsbounds.family import Family, MemberFamily
 from popsbounds.hessian import UNSTABLE
 from popsbounds.models import Basin, Model
-from popsbounds.potential import ColdPotential, strained
+from popsbounds.potential import ColdPotential
 from popsbounds.reduced import MemberReduced
-from popsbounds.relax import Relaxed, evaluate, failed, other_basin, relax, uniform_scale
+from popsbounds.relax import Relaxed, evaluate, failed, other_basin, relax, strained, uniform_scale
 from popsbounds.response import augmented
 
 __all__ = ["Member", "MemberBasin", "evaluate_models"]
@@ -119,7 +119,7 @@ class Member(ColdPotential):
         coordinates = known.basin.coordinates
         x = None if known.family is None else known.family.minimum()
         if known.family is not None and x is not None:
-            found = _from_family(known.family, x)
+            found = _by_symmetry(_from_family(known.family, x))
             if not other_basin(coordinates.origin, found.atoms, self.settings):
                 return found
         return self._nearby(atoms, known, coordinates, 1.0)
@@ -140,9 +140,9 @@ class Member(ColdPotential):
         known = self.models.get(name)
         start = strained(crystal.atoms, deformation)
         if not isinstance(known, MemberBasin):
-            return super()._relax(name, start)
+            return super()._strain(name, crystal, deformation)
         if known.family is not None and crystal.strains is not None and known.family.inside(crystal.strains):
-            return _from_family(known.family, crystal.strains)
+            return _by_symmetry(_from_family(known.family, crystal.strains))
         origin = start.copy()
         origin.set_scaled_positions(start.get_scaled_positions(wrap=False) + known.basin.shift)
         return self._nearby(start, known, Coordinates(origin, False, known.basin.coordinates.displacements), None)
@@ -169,7 +169,7 @@ class Member(ColdPotential):
         band = known.solve(scale, self.calculator, self.settings)
         if band.ok or band.status == "different_basin":
             return band
-        again = super()._band(name, images)
+        again = known.model.of_this_basin(super()._band(name, images), self.settings)
         reason = f"path converged from scratch, after: {band.reason}" if again.ok else again.reason
         return replace(again, reason=reason, evaluations=again.evaluations + band.evaluations)
 
@@ -200,7 +200,9 @@ class Member(ColdPotential):
         first = relax(coordinates, self.calculator, self.settings, q, stiff, fixed, basin)
         if first.ok and q is None:
             first = self._minimum_or_not(first, coordinates, model.hessian)
-        remark = "" if q is not None else "relaxed from the MLE's structure: outside the reduced model's trust radius"
+        remark = (
+            "" if q is not None else "relaxed from the MLE's structure: no minimum of its model within the trust radius"
+        )
         if first.ok:
             return replace(first, reason=remark)
         afresh = Coordinates(start, cell=bool(len(coordinates.strains)))
@@ -216,6 +218,11 @@ def _same_places(before: Atoms, after: Atoms) -> bool:
         return False
     places = [atoms.get_scaled_positions(wrap=False) for atoms in (before, after)]
     return bool(np.abs(places[0] - places[1]).max() < _SAME)
+
+
+def _by_symmetry(found: Relaxed) -> Relaxed:
+    """With the forces of a structure without internal freedom."""
+    return replace(found, forces=np.zeros((len(found.atoms), 3)))
 
 
 def _from_family(family: MemberFamily, x: np.ndarray, atoms: Atoms | None = None) -> Relaxed:

@@ -18,13 +18,13 @@ from ase import Atoms
 
 from popsbounds.band import Band, BandModel
 from popsbounds.config import Families
-from popsbounds.coordinates import Coordinates
+from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis
 from popsbounds.family import Family
 from popsbounds.hessian import full_hessian, softest_breaking, unstable_modes
-from popsbounds.potential import ColdPotential, strained
+from popsbounds.potential import ColdPotential
 from popsbounds.progress import progress
 from popsbounds.reduced import Reduced
-from popsbounds.relax import Relaxed
+from popsbounds.relax import Relaxed, strained
 from popsbounds.response import Respond
 
 __all__ = ["Basin", "Builder", "Model", "Record", "Recorder", "describe", "read_models", "write_models"]
@@ -50,7 +50,7 @@ class Record:
 
 
 class Recorder(ColdPotential):
-    """The MLE: answers as any potential does, and remembers the questions by name."""
+    """Answers as any potential does, and remembers the questions by name: the MLE, or the reference."""
 
     def __init__(self, *arguments, **keywords) -> None:
         super().__init__(*arguments, **keywords)
@@ -82,7 +82,7 @@ class Recorder(ColdPotential):
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
         start = strained(crystal.atoms, deformation)
-        found = super()._relax(name, start)
+        found = super()._strain(name, crystal, deformation)
         self._remember(name, Record("strained", start, found, crystal=crystal.name, deformation=deformation))
         return found
 
@@ -92,7 +92,7 @@ class Recorder(ColdPotential):
         return found
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        self.hessians[name] = full_hessian(relaxed.atoms, self.calculator)
+        self.hessians[name] = self._hessian(relaxed)
         return unstable_modes(self.hessians[name])
 
     def _band(self, name: str, images: list[Atoms]) -> Band:
@@ -174,12 +174,10 @@ class Builder:
             if record.band is not None and record.band.ok:
                 models[name] = BandModel.build(record.band, self.respond)
             elif record.found is not None and record.found.ok:
-                atoms = record.found.atoms.copy()
-                atoms.set_constraint(record.start.constraints)
                 if record.kind == "static":
-                    models[name] = self._static(atoms, record)
+                    models[name] = self._static(record.found.atoms, record)
                 else:
-                    models[name] = self._basin(name, atoms, record, models.get(record.crystal))
+                    models[name] = self._basin(name, record.found.atoms, record, models.get(record.crystal))
         return models
 
     def _family(self, base: Atoms, width: np.ndarray, **options) -> Family:
@@ -192,7 +190,10 @@ class Builder:
         return self._family(atoms, width, with_forces=record.forces)
 
     def _basin(self, name: str, atoms: Atoms, record: Record, crystal: Model | None) -> Basin:
-        coordinates = Coordinates(atoms, cell=record.kind == "crystal")
+        cell = record.kind == "crystal"
+        # The start's symmetry and constraints: what the MLE happens to restore, a member need not.
+        strains = strain_basis(record.start) if cell else None
+        coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
         reduced = Reduced.build(coordinates, self.respond)
         family, shift = None, None
         if record.kind == "crystal" and not coordinates.n_displacements and len(coordinates.strains) <= 2:

@@ -2,8 +2,9 @@
 
 A property is written once, for a single `Potential`. `ColdPotential` answers
 with plain relaxations under any ASE calculator: that is how references are
-computed, and the MLE. `popsbounds.models` remembers what the MLE was asked and
-answers the same questions for members, in few or no force calls.
+computed, and the MLE. `popsbounds.models` remembers what the MLE was asked;
+`popsbounds.member` answers the same questions for members, in few or no force
+calls.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from ase.calculators.calculator import Calculator
 from popsbounds.band import Band, cold_band
 from popsbounds.config import Relax
 from popsbounds.coordinates import Coordinates
+from popsbounds.errors import InputError
 from popsbounds.hessian import full_hessian, unstable_modes
-from popsbounds.relax import Relaxed, evaluate, failed, relax, scaled
+from popsbounds.relax import Relaxed, evaluate, failed, relax, scaled, strained
 
 __all__ = ["ColdPotential", "Potential"]
 
@@ -61,7 +63,13 @@ class Potential(ABC):
 
     @abstractmethod
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        """Number of directions, those that break symmetry or constraints included, in which a structure is unstable."""
+        """Number of directions, those that break symmetry or constraints included, in which a structure is unstable.
+
+        Raises
+        ------
+        ArithmeticError
+            The potential fails near the structure.
+        """
 
     def band(self, name: str, images: Sequence[Atoms], within: Relaxed) -> Band:
         """Minimum-energy path between two minima, from images whose ends are to be relaxed too."""
@@ -114,20 +122,22 @@ class ColdPotential(Potential):
         return relax(Coordinates(atoms, cell=False), self.calculator, self.settings)
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
-        return self._relax(name, strained(crystal.atoms, deformation))
+        return relax(Coordinates(strained(crystal.atoms, deformation), cell=False), self.calculator, self.settings)
 
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
-        return evaluate(atoms, self.calculator)
+        found = evaluate(atoms, self.calculator)
+        return found if forces else replace(found, forces=np.full((len(atoms), 3), np.nan))
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        return unstable_modes(full_hessian(relaxed.atoms, self.calculator))
+        return unstable_modes(self._hessian(relaxed))
+
+    def _hessian(self, relaxed: Relaxed) -> np.ndarray:
+        try:
+            return full_hessian(relaxed.atoms, self.calculator)
+        except InputError:
+            raise
+        except Exception as error:  # calculators raise what they like
+            raise ArithmeticError(f"no Hessian: {type(error).__name__}: {error}") from error
 
     def _band(self, name: str, images: list[Atoms]) -> Band:
         return cold_band(images, self.calculator, self.settings)
-
-
-def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:
-    """Copy whose cell, row vectors, is multiplied by a deformation, shape (3, 3)."""
-    copy = atoms.copy()
-    copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
-    return copy

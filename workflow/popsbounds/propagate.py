@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ase import Atoms
 
 from popsbounds.config import Propagate
 from popsbounds.descriptors.snap import SnapCalculator
+from popsbounds.errors import InputError
 from popsbounds.member import Member, evaluate_models
 from popsbounds.models import Model
 from popsbounds.progress import progress
@@ -66,9 +67,10 @@ def value_table(name: str, values: Sequence[Value], source: str, member: int | N
     return table[list(DTYPES)].astype(DTYPES)
 
 
-def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Lines of several tables below each other."""
-    return pd.concat(list(tables), ignore_index=True).astype(DTYPES)
+def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Lines of several tables, or of none, below each other."""
+    empty = pd.DataFrame(columns=list(DTYPES)).astype(DTYPES)
+    return pd.concat([*tables] or [empty], ignore_index=True).astype(DTYPES)
 
 
 def propagate(
@@ -113,10 +115,16 @@ def propagate(
         try:
             for value in prop.values(potential):
                 if _key(value) not in wanted:
-                    raise PropertyError(f"yields {value.structure}, {value.quantity}, which the MLE does not")
+                    at = "" if np.isnan(value.coordinate) else f" at {value.coordinate:.9g}"
+                    raise PropertyError(f"yields {value.structure}, {value.quantity}{at}, which the MLE does not")
                 found[_key(value)] = value
+        except InputError:
+            raise
         except PropertyError as error:
             reason = str(error)
+        except Exception as error:  # whatever a potential brings about, the other members go on
+            _LOG.exception("member %d", number)
+            reason = f"{type(error).__name__}: {error}"
         values = [found.get(key) or _absent(line, reason) for key, line in wanted.items()]
         tables.append(value_table(name, values, "member", number))
     share = 100 * calculator.seconds / (time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +11,28 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from popsbounds.config import Relax
-from popsbounds.errors import InputError
+from popsbounds.errors import InputError, did_you_mean
 from popsbounds.models import Recorder
 from popsbounds.propagate import DTYPES, concatenate, value_table
-from popsbounds.properties import Property, Value
+from popsbounds.properties import REGISTRY, Property, Value
 from popsbounds.relax import other_basin
 
-__all__ = ["check_reference_table", "mark_other_basins", "read_reference_table", "reference_values"]
+__all__ = ["check_reference_table", "mark_other_basins", "read_reference_table", "reference_values", "with_table"]
 
 _KEY = ["property", "structure", "quantity", "coordinate"]
 
 
 def reference_values(
-    name: str, prop: Property, calculator: Calculator | None, table: Path | None, settings: Relax
+    name: str, prop: Property, calculator: Calculator, settings: Relax
 ) -> tuple[pd.DataFrame, dict[str, Atoms]]:
-    """Reference values of a property; where both sources have a value, the table's counts.
+    """Reference values of a property, computed by the members' own code.
 
     Parameters
     ----------
-    name
-        Property.
-    prop
-        Computes the values, from unrelaxed structures.
+    name, prop
+        The property; its structures start unrelaxed.
     calculator
-        The reference method; None computes nothing.
-    table
-        CSV file of values; None reads nothing.
+        The reference method.
     settings
         Tolerances of the relaxations.
 
@@ -45,16 +41,16 @@ def reference_values(
     values : DataFrame
         Lines of `properties.parquet`.
     structures : dict
-        What the computed values belong to.
+        What was relaxed, by name.
     """
-    parts, structures = [], {}
-    if table is not None:
-        parts.append(read_reference_table(table, name))
-    if calculator is not None:
-        potential = Recorder(calculator, settings)
-        parts.append(value_table(name, list(prop.values(potential)), "reference"))
-        structures = potential.structures()
-    return concatenate(parts).drop_duplicates(_KEY, ignore_index=True), structures
+    potential = Recorder(calculator, settings)
+    return value_table(name, list(prop.values(potential)), "reference"), potential.structures()
+
+
+def with_table(computed: pd.DataFrame, path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Reference values from a CSV file and computed ones; where both have a value, the file's counts."""
+    tables = [read_reference_table(path, name) for name in names]
+    return concatenate([*tables, computed]).drop_duplicates(_KEY, ignore_index=True)
 
 
 def mark_other_basins(
@@ -69,7 +65,7 @@ def mark_other_basins(
     Parameters
     ----------
     values
-        Reference values of a property.
+        Computed reference values of a property.
     structures
         The reference's relaxed structures.
     mle
@@ -80,10 +76,9 @@ def mark_other_basins(
     marked = values.copy()
     for name in structures.keys() & mle.keys():
         elsewhere = other_basin(mle[name], structures[name], settings)
-        # A value from a table has its citation as reason, and no structure.
-        lines = (marked["structure"] == name) & (marked["reason"] == "")
         if elsewhere:
-            marked.loc[lines, ["status", "reason"]] = ["different_basin", f"{elsewhere} the MLE's structure"]
+            reason = f"{elsewhere} the MLE's structure"
+            marked.loc[marked["structure"] == name, ["status", "reason"]] = ["different_basin", reason]
     return marked
 
 
@@ -130,17 +125,22 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
         value is given twice. Properties that the study leaves out are passed over.
     """
     problems = []
+    given = pd.read_csv(path, comment="#")["property"].unique() if properties else []
+    for name in given:
+        if name not in REGISTRY and name not in properties:
+            problems.append(f"no such property '{name}'{did_you_mean(name, [*REGISTRY, *properties])}")
     for name, prop in properties.items():
         table = read_reference_table(path, name)
         structures = prop.structures
-        if not prop.units:  # the user's own: known only when it is run
+        if not structures:  # the user's own: known only when it is run
             continue
         for line in table.itertuples():
             where = f"{name}, {line.structure}, {line.quantity}"
             if line.structure not in structures:
                 problems.append(f"{where}: no such structure; the study has {', '.join(structures)}")
             elif line.quantity not in prop.units:
-                problems.append(f"{where}: no such quantity; the property has {', '.join(prop.units)}")
+                known = ", ".join(prop.units) or "none"
+                problems.append(f"{where}: no such quantity; single numbers of the property are: {known}")
             elif line.unit != prop.units[line.quantity]:
                 problems.append(f"{where}: unit is '{line.unit}', give it in '{prop.units[line.quantity]}'")
         repeated = table.duplicated(_KEY)

@@ -16,7 +16,7 @@ from popsbounds.coordinates import Coordinates
 from popsbounds.errors import InputError
 from popsbounds.structures import nearest_neighbour_distance
 
-__all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "uniform_scale"]
+__all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "strained", "uniform_scale"]
 
 # Longest step: of an atom (Å) or of the cell's scaled strain.
 _LARGEST_STEP = 0.2
@@ -51,7 +51,7 @@ class Relaxed:
     scale : float
         Of a crystal: cube root of its volume over that of its start.
     strains : ndarray, shape (r,), or None
-        Of a crystal without internal freedom: strain coordinates of its cell from the MLE's.
+        Of what has no freedom but its crystal's cell: that crystal's strain coordinates from the MLE's.
     name : str
         What a crystal was asked for by.
     """
@@ -95,11 +95,16 @@ def failed(atoms: Atoms, status: str, reason: str, evaluations: int = 0) -> Rela
     return Relaxed(atoms, np.nan, status, reason, evaluations, np.full((3, 3), np.nan), nothing)
 
 
+def strained(atoms: Atoms, deformation: np.ndarray) -> Atoms:
+    """Copy whose cell, row vectors, is multiplied by a deformation, shape (3, 3)."""
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
+    return copy
+
+
 def scaled(atoms: Atoms, factor: float) -> Atoms:
     """Copy with all lengths multiplied by `factor`."""
-    copy = atoms.copy()
-    copy.set_cell(atoms.cell[:] * factor, scale_atoms=True)
-    return copy
+    return strained(atoms, factor * np.eye(3))
 
 
 def uniform_scale(before: Atoms, after: Atoms) -> float | None:
@@ -243,7 +248,7 @@ def _watch(objective: _Objective, first: float, settings: Relax) -> None:
         return
     shortest = objective.scale * nearest_neighbour_distance(objective.coordinates.origin)
     if moved > _FARTHEST * shortest:
-        raise _Stop("unstable", f"an atom moved {moved:.2f} Å from its start")
+        raise _Stop("unstable", f"atoms or cell went {moved:.2f} Å from their start")
     bond = nearest_neighbour_distance(atoms)
     if bond < _COLLAPSE * shortest:
         raise _Stop("unstable", f"a bond collapsed from {shortest:.2f} to {bond:.2f} Å")

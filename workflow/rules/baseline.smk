@@ -7,9 +7,9 @@ rule compute_baseline:
         code=lambda wildcards: property_files(wildcards.property),
     output:
         models=f"{OUT}/baseline/{{property}}.npz",
-        structures=f"{OUT}/baseline/{{property}}_structures.npz",
-        values=f"{OUT}/baseline/{{property}}.parquet",
-        description=f"{OUT}/baseline/{{property}}_models.parquet",
+        structures=f"{OUT}/baseline/structures/{{property}}.npz",
+        values=f"{OUT}/baseline/values/{{property}}.parquet",
+        description=f"{OUT}/baseline/models/{{property}}.parquet",
     log:
         f"{OUT}/logs/compute_baseline/{{property}}.log",
     conda:
@@ -17,7 +17,7 @@ rule compute_baseline:
     resources:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        settings=lambda wildcards: property_settings(wildcards.property),
+        settings=lambda wildcards: member_settings(wildcards.property),
     message:
         "Relaxing the structures of {wildcards.property} under the MLE, and modelling them"
     script:

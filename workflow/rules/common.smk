@@ -3,10 +3,9 @@
 SHARDS = range(STUDY.descriptors.shards)
 BATCHES = range(STUDY.n_batches)
 PROPERTIES = STUDY.properties.names()
-HAS_REFERENCE = STUDY.reference.calculator is not None or STUDY.reference.table is not None
-PHONON_SOURCES = ["mle"] * ("phonon" in PROPERTIES)
-if STUDY.reference.calculator is not None:
-    PHONON_SOURCES += ["reference"] * ("phonon" in PROPERTIES)
+COMPUTED = PROPERTIES if STUDY.reference.calculator is not None else []  # with reference values from a calculator
+PHONON_SOURCES = [source for source, names in (("mle", PROPERTIES), ("reference", COMPUTED)) if "phonon" in names]
+MEMBERS_ONLY = {"trust_radius_A", "basin_displacement", "basin_strain"}
 CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
@@ -28,13 +27,15 @@ def caption(name):
 
 
 def property_settings(name):
-    """The part of the configuration that the values of one property depend on."""
-    propagate = settings("propagate")["propagate"]
-    return settings("material") | {
-        "property": STUDY.properties.settings(name).model_dump(mode="json"),
-        "relax": propagate["relax"],
-        "families": propagate["families"],
-    }
+    """The part of the configuration that the values of one property depend on, under any potential."""
+    relax = STUDY.propagate.relax.model_dump(mode="json", exclude=MEMBERS_ONLY)
+    return settings("material") | {"property": STUDY.properties.settings(name).model_dump(mode="json"), "relax": relax}
+
+
+def member_settings(name):
+    """The part that the MLE's models and the members' values depend on."""
+    propagate = STUDY.propagate.model_dump(mode="json", include={"relax", "families"})
+    return property_settings(name) | propagate
 
 
 def property_files(name):

@@ -9,9 +9,10 @@ rule gather_properties:
     input:
         mle=expand(rules.compute_baseline.output.values, property=PROPERTIES),
         members=expand(rules.propagate_members.output[0], property=PROPERTIES, batch=BATCHES),
-        reference=expand(rules.compute_reference.output.values, property=PROPERTIES) if HAS_REFERENCE else [],
-        structures=expand(rules.compute_reference.output.structures, property=PROPERTIES) if HAS_REFERENCE else [],
-        baseline=expand(rules.compute_baseline.output.structures, property=PROPERTIES),
+        reference=expand(rules.compute_reference.output.values, property=COMPUTED),
+        structures=expand(rules.compute_reference.output.structures, property=COMPUTED),
+        baseline=expand(rules.compute_baseline.output.structures, property=COMPUTED),
+        table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
     output:
         f"{OUT}/tables/properties.parquet",
     log:

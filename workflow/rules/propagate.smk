@@ -16,7 +16,7 @@ rule propagate_members:
     resources:
         runtime=lambda wildcards, attempt: attempt * (10 + STUDY.propagate.batch_size),
     params:
-        settings=lambda wildcards: property_settings(wildcards.property) | {"batch_size": STUDY.propagate.batch_size},
+        settings=lambda wildcards: member_settings(wildcards.property) | {"batch_size": STUDY.propagate.batch_size},
     message:
         "Propagating batch {wildcards.batch} of the members through {wildcards.property}"
     script:

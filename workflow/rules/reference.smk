@@ -1,9 +1,8 @@
-# Reference values: from a table, computed by the members' own code, or both.
+# Reference values computed by the members' own code; those from a table are read when all is gathered.
 
 
 rule compute_reference:
     input:
-        table=[STUDY.reference.table] if STUDY.reference.table is not None else [],
         code=lambda wildcards: property_files(wildcards.property),
     output:
         values=f"{OUT}/reference/{{property}}.parquet",
@@ -15,7 +14,8 @@ rule compute_reference:
     resources:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
-        settings=lambda wildcards: property_settings(wildcards.property) | settings("reference"),
+        settings=lambda wildcards: property_settings(wildcards.property)
+        | {"calculator": settings("reference")["reference"]["calculator"]},
     message:
         "Reference values of {wildcards.property}"
     script:
@@ -25,7 +25,7 @@ rule compute_reference:
 # phonopy's own files, for other tools.
 rule write_phonons:
     input:
-        members=rules.draw_members.output[0],
+        members=lambda wildcards: rules.draw_members.output[0] if wildcards.source == "mle" else [],
     output:
         expand(f"{OUT}/phonon/{{{{source}}}}/{{file}}", file=["band.yaml", "mesh.yaml", "total_dos.dat"]),
     log:

@@ -2,13 +2,15 @@ import pandas as pd
 
 from popsbounds.job import start
 from popsbounds.propagate import concatenate, read_structures
-from popsbounds.reference import mark_other_basins
+from popsbounds.reference import mark_other_basins, with_table
 
 config = start(snakemake)
 files = snakemake.input
-references = [
+references = concatenate(
     mark_other_basins(pd.read_parquet(values), read_structures(reference), read_structures(mle), config.propagate.relax)
-    for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=False)
-]
+    for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=True)
+)
+if config.reference.table is not None:
+    references = with_table(references, config.reference.table, config.properties.names())
 computed = [pd.read_parquet(file) for file in [*files.mle, *files.members]]
-concatenate([*references, *computed]).to_parquet(snakemake.output[0], index=False)
+concatenate([references, *computed]).to_parquet(snakemake.output[0], index=False)

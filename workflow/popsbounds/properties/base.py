@@ -72,7 +72,7 @@ class Property(Protocol):
 
     @property
     def units(self) -> Mapping[str, str]:
-        """Unit of each quantity that a table may give a reference for."""
+        """Unit of each single number, which a table may give a reference for."""
 
     @property
     def structures(self) -> list[str]:

@@ -18,7 +18,7 @@ __all__ = ["NebProperty"]
 class NebProperty:
     """Energy along the minimum-energy path (eV, over its length), barrier (eV) and vacancy formation energy (eV)."""
 
-    units = MappingProxyType({"path_energy": "eV", "barrier": "eV", "vacancy_formation_energy": "eV"})
+    units = MappingProxyType({"barrier": "eV", "vacancy_formation_energy": "eV"})
 
     def __init__(self, settings: Settings) -> None:
         self.options = options = settings.options

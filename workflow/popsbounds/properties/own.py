@@ -177,7 +177,8 @@ def _read(row: Any) -> tuple[str, str, str, float, float | None]:
         raise _NoRow(f"yields {row!r}, whose numbers are not all numbers") from None
     if not np.isfinite(x).all():
         raise _NoRow(f"yields {row!r}, whose coordinate is not finite")
-    return row[0], row[1], row[2], number, x[0] if x else None
+    # Rounded, for a coordinate must be the same number for all potentials.
+    return row[0], row[1], row[2], number, float(f"{x[0]:.9g}") if x else None
 
 
 def _named(structure: str, quantity: str, x: float | None) -> str:

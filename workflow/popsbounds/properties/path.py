@@ -18,7 +18,7 @@ __all__ = ["PathProperty"]
 class PathProperty:
     """Energy above bcc along each path (eV/atom), at the volume of the potential's own bcc crystal."""
 
-    units = MappingProxyType({"path_energy": "eV/atom"})
+    units: MappingProxyType[str, str] = MappingProxyType({})  # a curve
 
     def __init__(self, settings: Settings) -> None:
         self.options = options = settings.options

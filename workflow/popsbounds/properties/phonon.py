@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from popsbounds.errors import InputError
 from popsbounds.phonons import Phonons
 from popsbounds.potential import Potential
 from popsbounds.properties.base import Settings, Value, curve, value
@@ -23,9 +24,7 @@ class PhononProperty:
     atom), and the share of imaginary modes.
     """
 
-    units = MappingProxyType(
-        {"branch_1": "THz", "branch_2": "THz", "branch_3": "THz", "dos": "1/THz", "imaginary_fraction": "1"}
-    )
+    units = MappingProxyType({"imaginary_fraction": "1"})
 
     def __init__(self, settings: Settings) -> None:
         self.options = options = settings.options
@@ -64,7 +63,16 @@ class PhononProperty:
         yield value(name, "imaginary_fraction", "1", needs, lambda: imaginary)
 
     def write_files(self, potential: Potential, folder: Path) -> None:
-        """Write phonopy's `band.yaml`, `mesh.yaml` and `total_dos.dat` of a potential."""
+        """Write phonopy's `band.yaml`, `mesh.yaml` and `total_dos.dat` of a potential.
+
+        Raises
+        ------
+        InputError
+            The potential does not hold the crystal.
+        """
         bulk, displaced = self._displaced(potential)
+        for structure in (bulk, *displaced):
+            if not structure.ok:
+                raise InputError(f"phonons of {self.options.bulk}", [f"{structure.status}: {structure.reason}"])
         forces = np.array([d.forces for d in displaced])
         self.phonons.write_phonopy_files(folder, forces, bulk.scale, self.grid)
