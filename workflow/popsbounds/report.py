@@ -1,7 +1,8 @@
 """What a study found, as pages of the report and as text for a terminal.
 
-``python -m popsbounds.report results/demo`` prints the summary; with
-``posteriors`` after it, the comparison of posteriors.
+``python -m popsbounds.report results/demo`` prints the summary; with ``paper``
+after it, the paper's tables beside the study's; with ``posteriors``, the
+comparison of posteriors.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import pandas as pd
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.config import load_config
 from popsbounds.fit import coverage_caveats
+from popsbounds.statistics import paper_tables
 
-__all__ = ["html_table", "posteriors", "summary"]
+__all__ = ["beside_paper", "html_table", "posteriors", "summary"]
 
 _NAMES = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
 _PAGE = """<!DOCTYPE html>
@@ -138,6 +140,30 @@ def summary(study: str | Path) -> str:
     return "\n".join(lines)
 
 
+def beside_paper(study: str | Path) -> str:
+    """Errors and spreads of the structures that the paper tabulates, ours beside the paper's, in Markdown.
+
+    Parameters
+    ----------
+    study
+        Its folder, such as ``results/standin``.
+    """
+    bounds = pd.read_parquet(Path(study) / "tables" / "bounds.parquet")
+    key = ["property", "structure", "quantity"]
+    numbers = ["mle_error", "std", "low_error", "high_error"]
+    both = paper_tables().merge(bounds, on=key, suffixes=("_paper", ""))
+    pages = []
+    for (name, quantity), group in both.groupby(["property", "quantity"], sort=False):
+        unit = group["unit"].iloc[0]
+        head = [f"{name}, {quantity}{'' if unit == '1' else f' ({unit})'}", "MLE error / std / low / high", "paper"]
+        rows = [head]
+        for line in group.to_dict("records"):
+            ours = " / ".join(_number(line[n]) for n in numbers) if pd.notna(line["mle_error"]) else ""
+            rows.append([line["structure"], ours, " / ".join(_number(line[f"{n}_paper"]) for n in numbers)])
+        pages.append(_markdown(rows))
+    return "\n\n".join(pages)
+
+
 def posteriors(study: str | Path) -> str:
     """How the rival posteriors did, in Markdown: one row each, one column a case; EV in %, interval score; fit times.
 
@@ -177,4 +203,5 @@ def posteriors(study: str | Path) -> str:
 
 
 if __name__ == "__main__":
-    print({"summary": summary, "posteriors": posteriors}[(sys.argv[2:] or ["summary"])[0]](sys.argv[1]))
+    pages = {"summary": summary, "paper": beside_paper, "posteriors": posteriors}
+    print(pages[(sys.argv[2:] or ["summary"])[0]](sys.argv[1]))
