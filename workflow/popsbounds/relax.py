@@ -20,6 +20,8 @@ __all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "s
 
 # Longest step: of an atom (Å) or of the cell's scaled strain.
 _LARGEST_STEP = 0.2
+# Steps after which a Hessian is learnt anew.
+_FORGET = 50
 # A bond shorter than this share of the start's is a collapse.
 _COLLAPSE = 0.5
 # Displacements (Å) that no bond collapses by, and how far an atom may go (in bonds) before it is lost.
@@ -212,10 +214,13 @@ def relax(
             optimiser.H0 = hessian.copy()
         first = None
         converged = False
-        for done in optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps):
+        for step, done in enumerate(optimiser.irun(fmax=settings.fmax_eV_per_A, steps=settings.max_steps), start=1):
             converged = done
             first = objective.get_value() if first is None else first
             _watch(objective, first, settings)
+            # A curvature learnt on the way over a saddle can be so large that nothing moves any more.
+            if step % _FORGET == 0:
+                optimiser.state = None
         atoms = objective.atoms
         if not converged:
             raise _Stop("not_converged", f"{settings.max_steps} steps did not reach the force tolerance")
