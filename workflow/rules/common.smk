@@ -22,8 +22,8 @@ def source_files():
 
 
 def caption(name):
-    """What the report says of a figure or table."""
-    return (CAPTIONS / f"{name}.rst").read_text()
+    """What the report says of a figure or table; figures of the user's own properties share one text."""
+    return (CAPTIONS / f"{'own' if name.startswith('own_') else name}.rst").read_text()
 
 
 def property_settings(name):

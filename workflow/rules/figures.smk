@@ -21,11 +21,6 @@ CATALOGUE = {
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 
 
-def figure_caption(name):
-    """What the report says of a figure; the user's own properties share one text."""
-    return caption("own" if name.startswith("own_") else name)
-
-
 rule draw_figure:
     input:
         lambda wildcards: f"{OUT}/tables/{CATALOGUE[wildcards.figure][0]}.parquet",
@@ -44,7 +39,7 @@ rule draw_figure:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        caption=lambda wildcards: figure_caption(wildcards.figure.split("_", maxsplit=1)[1]),
+        caption=lambda wildcards: caption(wildcards.figure.split("_", maxsplit=1)[1]),
     message:
         "Drawing {wildcards.figure}"
     script:
