@@ -196,7 +196,7 @@ class Builder:
         coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
         reduced = Reduced.build(coordinates, self.respond)
         family, shift = None, None
-        if record.kind == "crystal" and not coordinates.n_displacements and len(coordinates.strains) <= 2:
+        if cell and not coordinates.n_displacements and len(coordinates.strains) <= 2:
             self.widths[name] = self._reach(reduced, coordinates)
             family = self._family(atoms, self.widths[name], strains=coordinates.strains)
         if record.kind == "strained":
