@@ -428,3 +428,10 @@ def test_bad_reference_tables_are_refused(tmp_path, change, message):
     path.write_text(TABLE.replace(*change))
     with pytest.raises(InputError, match=message):
         read_reference_table(path, "elastic")
+    with pytest.raises(InputError, match=message):
+        check_reference_table(path, {})
+
+
+def test_a_missing_reference_table_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.csv: 1 problem\n.*cannot be read"):
+        check_reference_table(tmp_path / "nowhere.csv", {})

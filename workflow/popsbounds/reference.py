@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator
 from popsbounds.config import Relax
 from popsbounds.errors import InputError, did_you_mean
 from popsbounds.models import Recorder
-from popsbounds.propagate import DTYPES, concatenate, value_table
+from popsbounds.propagate import concatenate, value_table
 from popsbounds.properties import REGISTRY, Property, Value
 from popsbounds.relax import other_basin
 
@@ -82,17 +82,8 @@ def mark_other_basins(
     return marked
 
 
-def read_reference_table(path: Path, name: str) -> pd.DataFrame:
-    """Reference values of a property from a CSV file.
-
-    Columns: property, structure, quantity, unit, value, citation; lines that
-    start with ``#`` are comments.
-
-    Raises
-    ------
-    InputError
-        A column is missing, or a value is not a finite number.
-    """
+def _read_lines(path: Path) -> pd.DataFrame:
+    """All lines of a CSV file of reference values, checked but for what they are of."""
     try:
         table = pd.read_csv(path, comment="#", dtype={"structure": str})
     except (OSError, ValueError) as error:
@@ -108,11 +99,26 @@ def read_reference_table(path: Path, name: str) -> pd.DataFrame:
     unsourced = np.flatnonzero(table["citation"].isna())
     if len(unsourced):
         raise InputError(str(path), [f"row {i + 1}: no citation; say where the value is from" for i in unsourced])
+    return table
+
+
+def read_reference_table(path: Path, name: str) -> pd.DataFrame:
+    """Reference values of a property from a CSV file.
+
+    Columns: property, structure, quantity, unit, value, citation; lines that
+    start with ``#`` are comments.
+
+    Raises
+    ------
+    InputError
+        A column is missing, or a value is not a finite number.
+    """
+    table = _read_lines(path)
     values = [
         Value(line.structure, line.quantity, line.unit, float(line.value), "ok", str(line.citation), 0)
         for line in table[table["property"] == name].itertuples()
     ]
-    return value_table(name, values, "reference") if values else pd.DataFrame(columns=list(DTYPES)).astype(DTYPES)
+    return value_table(name, values, "reference")
 
 
 def check_reference_table(path: Path, properties: Mapping[str, Property]) -> None:
@@ -125,12 +131,12 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
         value is given twice. Properties that the study leaves out are passed over.
     """
     problems = []
-    given = pd.read_csv(path, comment="#")["property"].unique() if properties else []
-    for name in given:
+    lines = _read_lines(path)
+    for name in lines["property"].unique():
         if name not in REGISTRY and name not in properties:
             problems.append(f"no such property '{name}'{did_you_mean(name, [*REGISTRY, *properties])}")
     for name, prop in properties.items():
-        table = read_reference_table(path, name)
+        table = lines[lines["property"] == name]
         structures = prop.structures
         if not structures:  # the user's own: known only when it is run
             continue
@@ -143,7 +149,7 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
                 problems.append(f"{where}: no such quantity; single numbers of the property are: {known}")
             elif line.unit != prop.units[line.quantity]:
                 problems.append(f"{where}: unit is '{line.unit}', give it in '{prop.units[line.quantity]}'")
-        repeated = table.duplicated(_KEY)
+        repeated = table.duplicated(["structure", "quantity"])
         problems += [f"{name}, {line.structure}, {line.quantity}: given twice" for line in table[repeated].itertuples()]
     if problems:
         raise InputError(str(path), problems)
