@@ -110,8 +110,9 @@ def climbing(images: Sequence[Relaxed]) -> int | None:
         return None
     path = Band(list(images), "ok", "", 0)
     fractions = np.linspace(0, 1, _RESOLUTION)
-    top = int(np.argmax(path.along(fractions)))
-    if path.along(fractions)[top] < max(path.energies[0], path.energies[-1]) + _HUMP:
+    energies = path.along(fractions)
+    top = int(np.argmax(energies))
+    if energies[top] < max(path.energies[0], path.energies[-1]) + _HUMP:
         return None
     return 1 + int(np.argmin(np.abs(path.fractions[1:-1] - fractions[top])))
 

@@ -11,10 +11,10 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-__all__ = ["Coordinates", "displacement_basis", "strain_basis"]
+__all__ = ["SYMMETRY_PRECISION", "Coordinates", "displacement_basis", "strain_basis", "translations"]
 
 # What spglib counts as symmetric (Å).
-_SYMMETRY_PRECISION = 1e-3
+SYMMETRY_PRECISION = 1e-3
 # A direction is inside a space when its projection is; both spaces are spanned exactly, up to rounding.
 _INSIDE = 1 - 1e-4
 # Isotropic strain counts as so much displacement that both kinds of coordinates have curvatures of like size:
@@ -26,7 +26,7 @@ _SHORTEST = 4.0
 
 def _operations(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     cell = (atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers)
-    symmetry = spglib.get_symmetry(cell, symprec=_SYMMETRY_PRECISION)
+    symmetry = spglib.get_symmetry(cell, symprec=SYMMETRY_PRECISION)
     if symmetry is None:  # spglib found not even the identity
         return np.eye(3, dtype=int)[None], np.zeros((1, 3))
     return symmetry["rotations"], symmetry["translations"]
@@ -69,9 +69,13 @@ def displacement_basis(atoms: Atoms) -> np.ndarray:
         projector = allowed @ projector @ allowed
     values, vectors = np.linalg.eigh(0.5 * (projector + projector.T))
     basis = vectors[:, values > _INSIDE]
-    uniform = np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
-    _, overlaps, turns = np.linalg.svd(uniform.T @ basis)
+    _, overlaps, turns = np.linalg.svd(translations(n).T @ basis)
     return basis @ turns[np.count_nonzero(overlaps > _INSIDE) :].T
+
+
+def translations(n: int) -> np.ndarray:
+    """Orthonormal basis of the uniform displacements of n atoms, shape (3n, 3)."""
+    return np.tile(np.eye(3), (n, 1)) / np.sqrt(n)
 
 
 def _allowed(atoms: Atoms) -> np.ndarray:

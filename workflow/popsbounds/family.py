@@ -19,6 +19,7 @@ from ase.neighborlist import neighbor_list
 from numpy.polynomial import chebyshev
 
 from popsbounds.config import Families
+from popsbounds.relax import strained
 from popsbounds.response import Respond, augmented
 
 __all__ = ["Family", "MemberFamily"]
@@ -136,6 +137,11 @@ class Family:
         """Range of the coordinates to either side of zero, shape (r,)."""
         return self.panels[-1, 1]
 
+    @property
+    def _degree(self) -> int:
+        """Nodes along each axis of a panel."""
+        return round(self.nodes.shape[1] ** (1 / len(self.strains)))
+
     def coordinates_of(self, atoms: Atoms) -> np.ndarray | None:
         """Strain coordinates of a structure; None where it is not of the family."""
         if len(atoms) != len(self.base):
@@ -149,9 +155,7 @@ class Family:
 
     def errors(self, thetas: np.ndarray) -> np.ndarray:
         """Largest error of each member's interpolated energy at the check points (eV/atom), shape (M,)."""
-        r = len(self.strains)
-        degree = round(self.nodes.shape[1] ** (1 / r))
-        missed = []
+        degree, missed = self._degree, []
         for x, truth in zip(self.checks, self.check_energy, strict=True):
             panel, unit = self.locate(x)
             weights = np.ones(1)
@@ -171,8 +175,7 @@ class Family:
     def members(self, thetas: np.ndarray) -> list[MemberFamily]:
         """The family of each member, whose parameters have shape (M, P)."""
         full = augmented(thetas)
-        r = len(self.strains)
-        degree = round(self.nodes.shape[1] ** (1 / r))
+        r, degree = len(self.strains), self._degree
         transform = _transform(degree)
 
         def coefficients(values: np.ndarray) -> np.ndarray:
@@ -196,9 +199,7 @@ def _transform(degree: int) -> np.ndarray:
 
 
 def _place(base: Atoms, strains: np.ndarray, deformation: np.ndarray, x: np.ndarray) -> Atoms:
-    atoms = base.copy()
-    atoms.set_cell(base.cell[:] @ (np.eye(3) + np.tensordot(x, strains, 1)) @ deformation, scale_atoms=True)
-    return atoms
+    return strained(base, (np.eye(3) + np.tensordot(x, strains, 1)) @ deformation)
 
 
 def _crossings(atoms: Atoms, cutoffs: Sequence[float], width: float) -> list[float]:

@@ -8,10 +8,12 @@ from ase.calculators.calculator import Calculator
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 
+from popsbounds.coordinates import SYMMETRY_PRECISION, translations
+
 __all__ = ["UNSTABLE", "full_hessian", "softest_breaking", "unstable_modes"]
 
-# Displacement of the finite differences (Å), and what counts as symmetric (Å).
-_DISTANCE, _SYMMETRY_PRECISION = 0.01, 1e-3
+# Displacement of the finite differences (Å).
+_DISTANCE = 0.01
 # Curvatures (eV/Å²) closer to zero than this are rigid motions and rounding.
 UNSTABLE = -0.02
 
@@ -32,7 +34,7 @@ def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
         In eV/Å².
     """
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
-    work = Phonopy(cell, np.eye(3, dtype=int), "P", symprec=_SYMMETRY_PRECISION, log_level=0)
+    work = Phonopy(cell, np.eye(3, dtype=int), "P", symprec=SYMMETRY_PRECISION, log_level=0)
     work.generate_displacements(distance=_DISTANCE)
     forces = []
     for displaced in work.supercells_with_displacements or []:
@@ -68,8 +70,7 @@ def softest_breaking(hessian: np.ndarray, symmetric: np.ndarray, count: int) -> 
     ndarray, shape (3n, count or fewer)
     """
     size = len(hessian)
-    rigid = np.tile(np.eye(3), (size // 3, 1)) / np.sqrt(size // 3)
-    taken = np.hstack([symmetric, rigid])
+    taken = np.hstack([symmetric, translations(size // 3)])
     basis, values, _ = np.linalg.svd(np.eye(size) - taken @ np.linalg.pinv(taken))
     others = basis[:, values > 0.5]
     _, vectors = np.linalg.eigh(others.T @ hessian @ others)

@@ -23,7 +23,7 @@ from popsbounds.family import Family
 from popsbounds.hessian import full_hessian, softest_breaking, unstable_modes
 from popsbounds.potential import ColdPotential
 from popsbounds.progress import progress
-from popsbounds.reduced import Reduced
+from popsbounds.reduced import Reduced, second_derivatives
 from popsbounds.relax import Relaxed, strained
 from popsbounds.response import Respond
 
@@ -31,7 +31,6 @@ __all__ = ["Basin", "Builder", "Model", "Record", "Recorder", "describe", "read_
 
 # Symmetry-breaking directions, the MLE's softest, in which a member's stability is looked at.
 _SOFT_MODES = 12
-_SOFT_STEP = 0.01  # Å
 # Families reach this much farther than the members are predicted to, and at least so far.
 _MARGIN, _LEAST_WIDTH = 1.5, 0.005
 
@@ -209,7 +208,9 @@ class Builder:
         if record.kind != "strained":
             hessian = self.recorder.hessians.get(name)
             if hessian is not None:
-                soft = self._soft(atoms, softest_breaking(hessian, coordinates.displacements, _SOFT_MODES))
+                directions = softest_breaking(hessian, coordinates.displacements, _SOFT_MODES)
+                if directions.size:
+                    soft = second_derivatives(Coordinates(atoms, cell=False, displacements=directions), self.respond)
             else:
                 hessian = full_hessian(atoms, self.recorder.calculator)
             unstable = unstable_modes(hessian)
@@ -222,20 +223,6 @@ class Builder:
         strains = strains[(strains <= self.settings.width).all(axis=1)] if len(strains) else strains
         reach = _MARGIN * strains.max(axis=0) if len(strains) else np.zeros(coordinates.size)
         return np.clip(reach, _LEAST_WIDTH, self.settings.width)
-
-    def _soft(self, atoms: Atoms, directions: np.ndarray) -> np.ndarray | None:
-        """Second derivatives of the descriptors along directions, shape (s, s, P + 1); None where there are none."""
-        if not directions.size:
-            return None
-        breaking = Coordinates(atoms, cell=False, displacements=directions)
-
-        def gradient(q: np.ndarray) -> np.ndarray:
-            response = self.respond(breaking.place(q))
-            return breaking.gradient(q, response.forces, response.virial)
-
-        steps = _SOFT_STEP * np.eye(breaking.size)
-        matrix = np.array([(gradient(step) - gradient(-step)) / (2 * _SOFT_STEP) for step in steps])
-        return 0.5 * (matrix + matrix.transpose(1, 0, 2))
 
 
 def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.DataFrame:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from popsbounds.coordinates import Coordinates
-from popsbounds.response import Respond, Response, augmented
+from popsbounds.response import Respond, augmented
 
-__all__ = ["MemberReduced", "Reduced"]
+__all__ = ["MemberReduced", "Reduced", "second_derivatives"]
 
 # Steps of the central differences: along a coordinate (Å), small beside anharmonicity and large beside
 # rounding, and of the scale, about as far as members lie apart.
@@ -46,18 +46,10 @@ class Reduced:
     def build(cls, coordinates: Coordinates, respond: Respond) -> Reduced:
         """Compute the derivatives at the origin of the coordinates."""
         k = coordinates.size
-
-        def gradient(q: np.ndarray, response: Response, scale: float = 1.0) -> np.ndarray:
-            return coordinates.gradient(q, response.forces, response.virial, scale)
-
-        origin = np.zeros(k)
-        at_scale = [respond(coordinates.place(origin, s)) for s in (1 - _SCALE_STEP, 1, 1 + _SCALE_STEP)]
-        along = [gradient(origin, r, s) for r, s in zip(at_scale, (1 - _SCALE_STEP, 1, 1 + _SCALE_STEP), strict=True)]
-        hessian = np.empty((k, k, along[1].shape[-1]))
-        for i, direction in enumerate(_STEP * np.eye(k)):
-            ahead, behind = (gradient(q, respond(coordinates.place(q))) for q in (direction, -direction))
-            hessian[i] = (ahead - behind) / (2 * _STEP)
-        hessian = 0.5 * (hessian + hessian.transpose(1, 0, 2))
+        origin, scales = np.zeros(k), (1 - _SCALE_STEP, 1, 1 + _SCALE_STEP)
+        at_scale = [respond(coordinates.place(origin, s)) for s in scales]
+        along = [coordinates.gradient(origin, r.forces, r.virial, s) for r, s in zip(at_scale, scales, strict=True)]
+        hessian = second_derivatives(coordinates, respond) if k else np.zeros((0, 0, along[1].shape[-1]))
         return cls(_differences([r.energy for r in at_scale]), _differences(along), hessian[np.triu_indices(k)])
 
     def members(self, thetas: np.ndarray, coordinates: Coordinates) -> list[MemberReduced]:
@@ -74,6 +66,18 @@ class Reduced:
             hessian[upper] = triangle
             models.append(MemberReduced(energy, gradient, hessian + np.triu(hessian, 1).T))
         return models
+
+
+def second_derivatives(coordinates: Coordinates, respond: Respond) -> np.ndarray:
+    """Second derivatives of the descriptors along one coordinate or more (eV/Å²), shape (k, k, P + 1)."""
+
+    def gradient(q: np.ndarray) -> np.ndarray:
+        response = respond(coordinates.place(q))
+        return coordinates.gradient(q, response.forces, response.virial)
+
+    steps = _STEP * np.eye(coordinates.size)
+    matrix = np.array([(gradient(step) - gradient(-step)) / (2 * _STEP) for step in steps])
+    return 0.5 * (matrix + matrix.transpose(1, 0, 2))
 
 
 def _differences(values: list[np.ndarray]) -> np.ndarray:

@@ -39,7 +39,7 @@ The potential is asked for structures, ASE's `Atoms`, periodic along all axes:
 ``strain(name, crystal, deformation)``
     Multiplies a relaxed crystal's cell, row vectors, by a (3, 3) matrix and relaxes the atoms.
 ``static(name, atoms, within=None, forces=False)``
-    Of the structure as it is, but for `within`; forces only if asked for.
+    Energy and stress of the structure as it is, but for `within`; forces only if asked for.
 ``unstable_modes(name, relaxed)``
     Number of directions, constrained ones too, along which what was relaxed under that name is unstable.
 ``band(name, images, within)``
