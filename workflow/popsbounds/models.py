@@ -8,14 +8,14 @@ for members.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from popsbounds.archive import read_archive, write_archive
 from popsbounds.band import Band, BandModel
 from popsbounds.config import Families
 from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis
@@ -265,65 +265,11 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
     return pd.DataFrame(rows, columns=columns).astype(integers)
 
 
-# Models on disk: plain arrays, so that reading them executes nothing.
-
-_CLASSES = {cls.__name__: cls for cls in (Basin, Family, Reduced, BandModel)}
-
-
 def write_models(path: Path, models: Mapping[str, Model]) -> None:
-    """Write models as an .npz file of plain arrays, `<number>/<attribute>/…`, and the structures' names."""
-    arrays: dict[str, np.ndarray] = {"names": np.array(list(models), dtype=str)}
-    for number, model in enumerate(models.values()):
-        _pack(str(number), model, arrays)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    """Write models by their structures' names; see `popsbounds.archive`."""
+    write_archive(path, models)
 
 
 def read_models(path: Path) -> dict[str, Model]:
     """Read what `write_models` wrote."""
-    tree: dict = {}
-    with np.load(path) as data:
-        names = data["names"].tolist()
-        for key in data.files:
-            *folders, last = key.split("/")
-            branch = tree
-            for folder in folders:
-                branch = branch.setdefault(folder, {})
-            branch[last] = data[key]
-    return {name: _unpack(tree[str(number)]) for number, name in enumerate(names)}
-
-
-def _pack(key: str, value: Any, arrays: dict[str, np.ndarray]) -> None:
-    parts: dict[str, Any]
-    if value is None:
-        return
-    if isinstance(value, Atoms):
-        parts = {"numbers": value.numbers, "cell": value.cell[:], "positions": value.positions}
-        kind = "Atoms"
-    elif isinstance(value, Coordinates):
-        parts = {"origin": value.origin, "displacements": value.displacements, "strains": value.strains}
-        kind = "Coordinates"
-    elif isinstance(value, list):
-        parts, kind = {str(i): item for i, item in enumerate(value)}, "list"
-    elif type(value).__name__ in _CLASSES:
-        parts, kind = {field.name: getattr(value, field.name) for field in fields(value)}, type(value).__name__
-    else:
-        arrays[key] = np.asarray(value)
-        return
-    arrays[f"{key}/kind"] = np.array(kind)
-    for name, part in parts.items():
-        _pack(f"{key}/{name}", part, arrays)
-
-
-def _unpack(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value if value.ndim else value.item()
-    parts = {name: _unpack(part) for name, part in value.items() if name != "kind"}
-    kind = str(value["kind"])
-    if kind == "Atoms":
-        return Atoms(parts["numbers"], cell=parts["cell"], positions=parts["positions"], pbc=True)
-    if kind == "Coordinates":
-        # Whether the cell relaxes is told by the strains.
-        return Coordinates(parts["origin"], False, parts["displacements"], parts["strains"])
-    if kind == "list":
-        return [parts[str(i)] for i in range(len(parts))]
-    return _CLASSES[kind](**parts)
+    return read_archive(path, Basin, Family, Reduced, BandModel)

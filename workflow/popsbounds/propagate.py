@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ase import Atoms
 
 from popsbounds.config import Propagate
 from popsbounds.descriptors.snap import SnapCalculator
@@ -24,9 +22,7 @@ __all__ = [
     "DTYPES",
     "concatenate",
     "propagate",
-    "read_structures",
     "value_table",
-    "write_structures",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -139,21 +135,3 @@ def _key(line: Any) -> tuple[str, str, str]:
 
 def _absent(line: Any, reason: str) -> Value:
     return Value(line.structure, line.quantity, line.unit, np.nan, "failed", reason, 0, line.coordinate)
-
-
-def write_structures(path: Path, structures: Mapping[str, Atoms]) -> None:
-    """Write periodic structures: numbers, cell (Å) and positions (Å) of each."""
-    arrays = {"names": np.array(list(structures), dtype=str)}
-    for number, atoms in enumerate(structures.values()):
-        parts = {"numbers": atoms.numbers, "cell": atoms.cell[:], "positions": atoms.positions}
-        arrays |= {f"{number}/{part}": array for part, array in parts.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def read_structures(path: Path) -> dict[str, Atoms]:
-    """Read what `write_structures` wrote."""
-    with np.load(path) as data:
-        return {
-            name: Atoms(data[f"{i}/numbers"], cell=data[f"{i}/cell"], positions=data[f"{i}/positions"], pbc=True)
-            for i, name in enumerate(data["names"].tolist())
-        }

@@ -1,9 +1,10 @@
 import numpy as np
 
+from popsbounds.archive import write_archive
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.job import start
 from popsbounds.models import Builder, Recorder, describe, write_models
-from popsbounds.propagate import value_table, write_structures
+from popsbounds.propagate import value_table
 from popsbounds.properties import make_property
 
 config = start(snakemake)
@@ -14,7 +15,7 @@ form = SnapModel(config.descriptors, config.elements)
 mle = Recorder(SnapCalculator(form, theta), config.propagate.relax)
 values = list(make_property(config, name).values(mle))
 value_table(name, values, "mle").to_parquet(snakemake.output.values, index=False)
-write_structures(snakemake.output.structures, mle.structures())
+write_archive(snakemake.output.structures, mle.structures())
 models = Builder(mle, SnapRows(form).respond, form.cutoffs, thetas, config.propagate.families).build()
 describe(name, models, thetas).to_parquet(snakemake.output.description, index=False)
 write_models(snakemake.output.models, models)

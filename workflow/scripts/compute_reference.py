@@ -1,6 +1,6 @@
+from popsbounds.archive import write_archive
 from popsbounds.calculators import make_calculator
 from popsbounds.job import start
-from popsbounds.propagate import write_structures
 from popsbounds.properties import make_property
 from popsbounds.reference import reference_values
 
@@ -9,4 +9,4 @@ name = snakemake.wildcards.property
 calculator = make_calculator(config.reference.calculator, config.elements)
 table, structures = reference_values(name, make_property(config, name), calculator, config.propagate.relax)
 table.to_parquet(snakemake.output.values, index=False)
-write_structures(snakemake.output.structures, structures)
+write_archive(snakemake.output.structures, structures)

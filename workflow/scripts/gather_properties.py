@@ -1,13 +1,14 @@
 import pandas as pd
 
+from popsbounds.archive import read_archive
 from popsbounds.job import start
-from popsbounds.propagate import concatenate, read_structures
+from popsbounds.propagate import concatenate
 from popsbounds.reference import mark_other_basins, with_table
 
 config = start(snakemake)
 files = snakemake.input
 references = concatenate(
-    mark_other_basins(pd.read_parquet(values), read_structures(reference), read_structures(mle), config.propagate.relax)
+    mark_other_basins(pd.read_parquet(values), read_archive(reference), read_archive(mle), config.propagate.relax)
     for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=True)
 )
 if config.reference.table is not None:
