@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.integrate import trapezoid
 from scipy.optimize import minimize
 from scipy.stats import kstest, norm
 from sklearn.linear_model import BayesianRidge
@@ -20,8 +23,10 @@ from popsbounds.pops import (
     POPSRegression,
     accumulate,
     accumulate_corrections,
+    accumulate_extremes,
     axes_of,
     corrections,
+    expected_reach,
     factor_of,
     fit_posterior,
     fit_ridge,
@@ -165,6 +170,8 @@ def test_sums_over_shards_add(problem):
         spread = recipe.finish(ridge, prepared, measured)
         whole = fit_posterior(in_blocks(x, y, w), ridge, recipe)
         np.testing.assert_allclose(spread.moments(x[:9])[1], whole.moments(x[:9])[1], rtol=1e-9)
+        for name in {"low_row", "high_row", "rows"} & set(vars(whole)):
+            np.testing.assert_array_equal(getattr(spread, name), getattr(whole, name))
     with pytest.raises(ValueError, match="prior means"):
         moments[0] + accumulate(in_blocks(x, y, w), np.ones(P))
 
@@ -222,6 +229,44 @@ def test_block_size_does_not_matter(problem):
     boxes = [posterior(problem, HypercubeRecipe(), size) for size in (1, 37, N)]
     for box in boxes[1:]:
         np.testing.assert_allclose(box.high, boxes[0].high, rtol=1e-7)
+        np.testing.assert_array_equal(box.high_row, boxes[0].high_row)
+        np.testing.assert_array_equal(box.low_row, boxes[0].low_row)
+
+
+def test_the_rows_that_set_a_box_are_known(problem):
+    x, y, w = problem
+    ridge = fitted(x, y, w)
+    box = fit_posterior(in_blocks(x, y, w), ridge, HypercubeRecipe(leverage_floor=0.0))
+    along = np.linalg.solve(box.modes, Dense(x, y, w, ridge.regularisation).corrections.T).T
+    np.testing.assert_array_equal(box.low_row, along.argmin(axis=0))
+    np.testing.assert_array_equal(box.high_row, along.argmax(axis=0))
+    ensemble = fit_posterior(in_blocks(x, y, w), ridge, EnsembleRecipe(20))
+    matched = np.einsum("ij,ij->i", x[ensemble.rows], ridge.theta + ensemble.corrections)
+    np.testing.assert_allclose(matched, y[ensemble.rows], atol=1e-9 * np.abs(y).max())
+    for found in (box, ensemble):
+        for name in {"low_row", "high_row", "rows"} & set(vars(found)):
+            np.testing.assert_array_equal(getattr(found.scaled(2.0), name), getattr(found, name))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_of_equal_extremes_the_first_row_counts(size):
+    """Whole numbers, so that equal is equal: rows 1 and 4 share the highest, none is below Θ* along the second axis."""
+    x = np.array([[1.0, 0], [3, 2], [-2, 1], [-2, 2], [3, 0], [9, 9]])
+    stretch = np.array([1.0, 1, 1, 1, 1, 0])  # the last row has no correction
+    expected = ([-2, 0], [3, 2], [2, -1], [1, 1])
+    whole = accumulate_extremes(in_blocks(x, stretch, stretch, size), stretch, np.eye(2))
+    for found, wanted in zip(whole, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    # As parts of the rows, measured apart.
+    recipe, parts = HypercubeRecipe(), []
+    prepared = {"modes": np.eye(2), "directions": np.eye(2)}
+    for part in (slice(0, size), slice(size, 6)):
+        rows = tuple(a[part] for a in (x, stretch, stretch))
+        some = Corrections(np.zeros((2, 2)), stretch[part], np.ones(len(rows[0])), stretch[part] != 0)
+        parts.append(recipe.measure(in_blocks(*rows), part.start, some, prepared))
+    box = recipe.finish(fitted(x, stretch, np.ones(6)), prepared, parts)
+    for name, wanted in zip(("low", "high", "low_row", "high_row"), expected, strict=True):
+        np.testing.assert_array_equal(getattr(box, name), wanted)
 
 
 def test_rows_below_the_leverage_floor_have_no_correction(problem):
@@ -286,6 +331,83 @@ def test_closed_form_moments_and_bounds_are_those_of_many_members(problem, recip
     stretched = found.scaled(2.0).moments(x[:15])
     np.testing.assert_allclose(stretched[1], 2 * std)
     np.testing.assert_allclose(stretched[0] - x[:15] @ found.theta, 2 * (mean - x[:15] @ found.theta))
+
+
+@pytest.mark.parametrize("recipe", POSTERIORS, ids=lambda r: type(r).__name__)
+def test_extremes_attain_the_bounds(problem, recipe):
+    x, _, _ = problem
+    found = posterior(problem, recipe)
+    gradient = np.vstack([x[:15], np.zeros(P)])
+    for n_members in (1, 500):
+        bounds, extremes = found.bounds(gradient, n_members), found.extremes(gradient, n_members)
+        size = np.abs(gradient @ found.theta).max()
+        for bound, theta in zip(bounds, extremes, strict=True):
+            assert theta.shape == gradient.shape
+            np.testing.assert_allclose(np.einsum("ij,ij->i", gradient, theta), bound, rtol=1e-9, atol=1e-9 * size)
+    low, high = extremes
+    if isinstance(found, Gaussian):
+        np.testing.assert_array_equal(low[-1], found.theta)
+        assert np.isinf(found.bounds(gradient[:1])[1]).all()
+        with pytest.raises(ValueError, match="without a number of members"):
+            found.extremes(gradient)
+        # Any other parameters with the same value are less likely.
+        g = gradient[0]
+        other = high[0] - found.theta + 0.1 * found.factor @ np.random.default_rng(0).normal(size=P)
+        other *= (high[0] - found.theta) @ g / (other @ g)
+        distances = [np.linalg.norm(np.linalg.solve(found.factor, d)) for d in (high[0] - found.theta, other)]
+        assert distances[0] == pytest.approx(expected_reach(500))
+        assert distances[0] < distances[1]
+    else:
+        # Neither knows of a number of members.
+        np.testing.assert_array_equal(found.bounds(gradient), bounds)
+        np.testing.assert_array_equal(found.extremes(gradient), extremes)
+
+
+@pytest.mark.parametrize("recipe", POSTERIORS, ids=lambda r: type(r).__name__)
+def test_spread_is_a_factor_of_the_covariance(problem, recipe):
+    x, _, _ = problem
+    found = posterior(problem, recipe)
+    spread = found.spread()
+    np.testing.assert_allclose(np.linalg.norm(x[:15] @ spread, axis=1), found.moments(x[:15])[1], rtol=1e-9)
+    if isinstance(found, PopsEnsemble):
+        covariance = np.cov(found.corrections.T, ddof=0)
+        np.testing.assert_allclose(spread @ spread.T, covariance, rtol=1e-8, atol=1e-12 * covariance.max())
+
+
+def test_box_in_closed_form_equals_its_corners_and_many_members(problem):
+    x, y, w = problem
+    x = x[:, -7:]
+    box = fit_posterior(in_blocks(x, y, w), fitted(x, y, w), HypercubeRecipe())
+    corners = np.array(list(product(*zip(box.low, box.high, strict=True))))
+    at_corners = x[:20] @ (box.theta + corners @ box.modes.T).T
+    low, high = box.bounds(x[:20])
+    np.testing.assert_allclose(low, at_corners.min(axis=1))
+    np.testing.assert_allclose(high, at_corners.max(axis=1))
+    for thetas, corner in zip(
+        box.extremes(x[:20]), (at_corners.argmin(axis=1), at_corners.argmax(axis=1)), strict=True
+    ):
+        np.testing.assert_allclose(thetas, box.theta + corners[corner] @ box.modes.T)
+    members = x[:20] @ box.draw(10**5, "uniform", np.random.default_rng(0)).T
+    mean, std = box.moments(x[:20])
+    # A standard deviation is known to 1/√(2M) of itself or better; five of those.
+    np.testing.assert_allclose(members.std(axis=1), std, rtol=5 / np.sqrt(2e5))
+    assert (np.abs(members.mean(axis=1) - mean) < 5 * std / np.sqrt(1e5)).all()
+    assert (members >= low[:, None]).all()
+    assert (members <= high[:, None]).all()
+
+
+def test_reach_of_normal_numbers():
+    """Against closed forms, another integral and random numbers."""
+    exact = [0, 1 / np.sqrt(np.pi), 1.5 / np.sqrt(np.pi), 3 / np.sqrt(np.pi) * (0.5 + np.arcsin(1 / 3) / np.pi)]
+    np.testing.assert_allclose([expected_reach(m) for m in (1, 2, 3, 4)], exact, atol=1e-9)
+    t = np.linspace(-12, 12, 200001)
+    for m in (10, 500, 10**6):
+        below = norm.cdf(t) ** m
+        assert expected_reach(m) == pytest.approx(trapezoid((t > 0) - below, t), abs=1e-4)
+    drawn = np.random.default_rng(0).normal(size=(20000, 500)).max(axis=1)
+    assert expected_reach(500) == pytest.approx(drawn.mean(), abs=4 * drawn.std() / np.sqrt(20000))
+    with pytest.raises(ValueError, match="0 members"):
+        expected_reach(0)
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "sobol", "latin_hypercube"])

@@ -162,8 +162,10 @@ def with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple]:
         raise ValueError(f"{start} rows where the second pass saw {len(values)}")
 
 
-def accumulate_extremes(blocks: Blocks, stretch: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest correction along each axis: the box's third pass.
+def accumulate_extremes(
+    blocks: Blocks, stretch: np.ndarray, directions: np.ndarray, first_row: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest correction along each axis, and the rows they are of: the box's third pass.
 
     Parameters
     ----------
@@ -173,22 +175,35 @@ def accumulate_extremes(blocks: Blocks, stretch: np.ndarray, directions: np.ndar
         `Corrections.stretch`, shape (n,).
     directions
         U times the axes in whitened coordinates, shape (P, K).
+    first_row
+        Number of the first row.
 
     Returns
     -------
     low, high : ndarray, shape (K,)
+    low_row, high_row : ndarray of int, shape (K,)
+        Numbers of the rows they are of, the lowest where several share one; -1 where Θ* itself is the extreme.
     """
     low, high = np.zeros((2, directions.shape[1]))  # Θ* itself is inside
+    low_row, high_row = np.full((2, directions.shape[1]), -1)
+    stop = first_row
     for x, part in with_rows(blocks, stretch):
-        use = np.flatnonzero(part)
-        if len(use) == 0:
+        start, stop = stop, stop + len(part)
+        if not part.any():
             continue
         along = x @ like(directions, x)
         along *= like(part, x)[:, None]
         xp = array_namespace(along)
-        low = np.minimum(low, to_numpy(xp.min(along, axis=0)))
-        high = np.maximum(high, to_numpy(xp.max(along, axis=0)))
-    return low, high
+        for extreme, row, best, where, beyond in (
+            (low, low_row, xp.min, xp.argmin, np.less),
+            (high, high_row, xp.max, xp.argmax, np.greater),
+        ):
+            found = to_numpy(best(along, axis=0))
+            # Few axes after the first blocks: only those are searched for the row.
+            new = np.flatnonzero(beyond(found, extreme))
+            extreme[new] = found[new]
+            row[new] = start + to_numpy(where(xp.take(along, like(new, x), axis=1), axis=0))
+    return low, high, low_row, high_row
 
 
 def accumulate_ratio(blocks: Blocks, residual: np.ndarray, directions: np.ndarray) -> np.ndarray:

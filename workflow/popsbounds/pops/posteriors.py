@@ -2,7 +2,8 @@
 
 A posterior is centred on the loss-minimising parameters Θ*, which need not be
 its mean. For a quantity that is linear in Θ, with gradient g, its mean,
-standard deviation and extremes are known without sampling.
+standard deviation and extremes are known without sampling, and so are the
+parameters at which it is extreme.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.integrate import quad
+from scipy.special import ndtri, ndtri_exp
 from scipy.stats import qmc
 
 from popsbounds.pops.corrections import (
@@ -36,6 +38,7 @@ __all__ = [
     "Posterior",
     "Recipe",
     "axes_of",
+    "expected_reach",
     "factor_of",
     "fit_posterior",
     "second_pass",
@@ -81,11 +84,54 @@ class Posterior(Protocol):
     def moments(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of g·Θ for each row g of `gradient` (n, P): two arrays (n,)."""
 
-    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest g·Θ that the posterior allows, for each row g of `gradient` (n, P): two arrays (n,)."""
+    def spread(self) -> np.ndarray:
+        """Factor S of the covariance S Sᵀ of Θ, shape (P, K)."""
+
+    def bounds(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest g·Θ that the posterior allows, for each row g of `gradient` (n, P): two arrays (n,).
+
+        Parameters
+        ----------
+        gradient
+            Shape (n, P).
+        n_members
+            Where the posterior has no end: number of members whose extremes,
+            as they are on average, stand for it.
+        """
+
+    def extremes(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters that attain `bounds`: lowest and highest, for each row of `gradient`: two arrays (n, P).
+
+        Parameters
+        ----------
+        gradient, n_members
+            As for `bounds`.
+
+        Raises
+        ------
+        ValueError
+            The posterior has no end, and `n_members` is not given.
+        """
 
     def scaled(self, factor: float) -> Posterior:
         """The posterior stretched about Θ* by a factor."""
+
+
+def expected_reach(n_members: int) -> float:
+    """How far normal numbers reach: the expected maximum of `n_members` independent ones, in standard deviations.
+
+    ∫₀¹ Φ⁻¹(u^(1/M)) du, as u is the probability that all M stay below
+    Φ⁻¹(u^(1/M)); here with u = e^(−t).
+
+    Raises
+    ------
+    ValueError
+        There is no member.
+    """
+    if n_members < 1:
+        raise ValueError(f"{n_members} members have no extreme")
+    reach, _ = quad(lambda t: np.exp(-t) * ndtri_exp(-t / n_members), 0, np.inf, epsabs=1e-10)
+    return max(float(reach), 0.0)  # rounding
 
 
 def _unit(n: int, k: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
@@ -112,6 +158,9 @@ class Hypercube:
         Axes in raw parameters, a unit step in the coordinates they were found in.
     low, high : ndarray, shape (K,)
         Extent along each axis; holds every correction that was made.
+    low_row, high_row : ndarray of int, shape (K,)
+        Numbers of the training rows, in the order of the passes, whose corrections these are; -1 where Θ* itself is
+        the extreme.
     """
 
     kind: ClassVar[str] = "hypercube"
@@ -119,6 +168,8 @@ class Hypercube:
     modes: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    low_row: np.ndarray
+    high_row: np.ndarray
 
     def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
         """See `Posterior`."""
@@ -131,12 +182,22 @@ class Hypercube:
         mean = gradient @ self.theta + along @ (self.low + self.high) / 2
         return mean, np.sqrt(along**2 @ (self.high - self.low) ** 2 / 12)
 
-    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def spread(self) -> np.ndarray:
+        """See `Posterior`: one axis a column, as long as the standard deviation along it."""
+        return self.modes * (self.high - self.low) / np.sqrt(12)
+
+    def bounds(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See `Posterior`: reached in the corners of the box."""
         along = gradient @ self.modes
         middle = gradient @ self.theta + along @ (self.low + self.high) / 2
         half = np.abs(along) @ (self.high - self.low) / 2
         return middle - half, middle + half
+
+    def extremes(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: two opposite corners of the box."""
+        rising = gradient @ self.modes > 0
+        lowest, highest = np.where(rising, self.low, self.high), np.where(rising, self.high, self.low)
+        return self.theta + lowest @ self.modes.T, self.theta + highest @ self.modes.T
 
     def scaled(self, factor: float) -> Hypercube:
         """See `Posterior`."""
@@ -169,11 +230,25 @@ class Gaussian:
         """See `Posterior`."""
         return gradient @ self.theta, np.linalg.norm(gradient @ self.factor, axis=1)
 
-    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Posterior`: infinite wherever there is spread."""
+    def spread(self) -> np.ndarray:
+        """See `Posterior`."""
+        return self.factor
+
+    def bounds(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: as far as that many members reach; without a number, infinite wherever there is spread."""
         mean, std = self.moments(gradient)
-        reach = np.where(std > 0, np.inf, 0.0)
+        reach = np.where(std > 0, np.inf, 0.0) if n_members is None else expected_reach(n_members) * std
         return mean - reach, mean + reach
+
+    def extremes(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: of all parameters at which g·Θ is that far out, the likeliest."""
+        if n_members is None:
+            raise ValueError("a Gaussian has no extremes without a number of members")
+        along = gradient @ self.factor
+        std = np.linalg.norm(along, axis=1, keepdims=True)
+        direction = np.divide(along, std, out=np.zeros_like(along), where=std > 0)
+        step = expected_reach(n_members) * direction @ self.factor.T
+        return self.theta - step, self.theta + step
 
     def scaled(self, factor: float) -> Gaussian:
         """See `Posterior`."""
@@ -190,11 +265,14 @@ class PopsEnsemble:
         Θ*.
     corrections : ndarray, shape (K, P)
         Θ_i − Θ* of some rows, or of all.
+    rows : ndarray of int, shape (K,)
+        Numbers of those training rows, in the order of the passes.
     """
 
     kind: ClassVar[str] = "ensemble"
     theta: np.ndarray
     corrections: np.ndarray
+    rows: np.ndarray
 
     def draw(self, n_members: int, sampling: str, rng: np.random.Generator) -> np.ndarray:
         """See `Posterior`: without replacement; there is no hypercube to fill, so `sampling` must be ``uniform``."""
@@ -209,11 +287,21 @@ class PopsEnsemble:
         along = gradient @ self.corrections.T
         return gradient @ self.theta + along.mean(axis=1), along.std(axis=1)
 
-    def bounds(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Posterior`."""
+    def spread(self) -> np.ndarray:
+        """See `Posterior`: one member a column."""
+        return (self.corrections - self.corrections.mean(axis=0)).T / np.sqrt(len(self.corrections))
+
+    def bounds(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: over all corrections."""
         along = gradient @ self.corrections.T
         middle = gradient @ self.theta
         return middle + along.min(axis=1), middle + along.max(axis=1)
+
+    def extremes(self, gradient: np.ndarray, n_members: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Posterior`: two of its own members."""
+        along = gradient @ self.corrections.T
+        lowest, highest = along.argmin(axis=1), along.argmax(axis=1)
+        return self.theta + self.corrections[lowest], self.theta + self.corrections[highest]
 
     def scaled(self, factor: float) -> PopsEnsemble:
         """See `Posterior`."""
@@ -388,16 +476,20 @@ class HypercubeRecipe:
         self, blocks: Blocks, first_row: int, part: Corrections, prepared: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """See `Recipe`."""
-        low, high = accumulate_extremes(blocks, part.stretch, prepared["directions"])
-        return {"low": low, "high": high}
+        found = accumulate_extremes(blocks, part.stretch, prepared["directions"], first_row)
+        return dict(zip(("low", "high", "low_row", "high_row"), found, strict=True))
 
     def finish(
         self, ridge: Ridge, prepared: dict[str, np.ndarray], parts: Sequence[dict[str, np.ndarray]]
     ) -> Hypercube:
         """See `Recipe`."""
-        low = np.min([part["low"] for part in parts], axis=0)
-        high = np.max([part["high"] for part in parts], axis=0)
-        return Hypercube(ridge.theta, prepared["modes"], low, high)
+        low, high, low_row, high_row = (
+            np.array([part[name] for part in parts]) for name in ("low", "high", "low_row", "high_row")
+        )
+        axes = np.arange(low.shape[1])
+        # Of equal extremes the first, whose row is the lowest.
+        lowest, highest = (low.argmin(axis=0), axes), (high.argmax(axis=0), axes)
+        return Hypercube(ridge.theta, prepared["modes"], low[lowest], high[highest], low_row[lowest], high_row[highest])
 
 
 @dataclass(frozen=True)
@@ -486,4 +578,4 @@ class EnsembleRecipe:
     ) -> PopsEnsemble:
         """See `Recipe`."""
         rows = np.concatenate([part["scaled_rows"] for part in parts])
-        return PopsEnsemble(ridge.theta, rows @ ridge.factor @ ridge.factor.T)
+        return PopsEnsemble(ridge.theta, rows @ ridge.factor @ ridge.factor.T, prepared["chosen"])
