@@ -17,7 +17,7 @@ from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.generate import generate_frames
 from popsbounds.label import label_frames
 from popsbounds.models import Builder, Recorder
-from popsbounds.pops import GaussianRecipe, accumulate, fit_posterior, fit_ridge
+from popsbounds.pops import Gaussian, GaussianRecipe, accumulate, fit_posterior, fit_ridge
 from popsbounds.propagate import propagate, value_table
 from popsbounds.properties import REGISTRY, Settings
 
@@ -34,8 +34,8 @@ def eam():
 
 
 @cache
-def ensemble(frames: int = 400, members: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """The loss-minimising parameters, shape (P,), and members, shape (M, P)."""
+def posterior(frames: int = 400) -> Gaussian:
+    """What the parameters are, fitted to so many frames."""
     settings = Generate(frames=frames, max_atoms=12, volume_range=(0.75, 1.25), calculator=EAM)
     labelled = label_frames(generate_frames(settings, "W", VOLUME, np.random.default_rng(3)), eam())
     rows = SnapRows(FORM)
@@ -53,19 +53,24 @@ def ensemble(frames: int = 400, members: int = 6) -> tuple[np.ndarray, np.ndarra
     prior = np.zeros(FORM.n_parameters)
     prior[0] = lowest
     ridge = fit_ridge(accumulate(lambda: iter([block]), prior))
-    posterior = fit_posterior(lambda: iter([block]), ridge, GaussianRecipe())
-    return ridge.theta, posterior.draw(members, "uniform", np.random.default_rng(5))
+    return fit_posterior(lambda: iter([block]), ridge, GaussianRecipe())
+
+
+def ensemble(frames: int = 400, members: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """The loss-minimising parameters, shape (P,), and members, shape (M, P)."""
+    fitted = posterior(frames)
+    return fitted.theta, fitted.draw(members, "uniform", np.random.default_rng(5))
 
 
 def make(name, options, volume=VOLUME):
     return REGISTRY[name](Settings(options, "W", volume))
 
 
-def learn(prop, name, mle, thetas):
+def learn(prop, name, mle, thetas, relax=RELAX):
     """The MLE's values, and the models of what they rest on."""
-    recorder = Recorder(SnapCalculator(FORM, mle), RELAX)
+    recorder = Recorder(SnapCalculator(FORM, mle), relax)
     expected = value_table(name, list(prop.values(recorder)), "mle")
-    builder = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas, SETTINGS.families)
+    builder = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, mle, thetas, SETTINGS.families)
     return expected, builder.build()
 
 

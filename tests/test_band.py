@@ -105,11 +105,17 @@ def curve(path: Sequence[Atoms], calculator: Calculator, fractions: np.ndarray) 
     return Band(found, "ok", "", 0).along(fractions)
 
 
+def learnt(recorder: Recorder):
+    """Models of what the MLE was asked for."""
+    mle, members = thetas()[0], thetas()[1:]
+    return Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, mle, members, SETTINGS.families).build()
+
+
 @cache
 def models(images: int = IMAGES):
     recorder = Recorder(live(), RELAX)
     band = asked(recorder, images)
-    built = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas()[1:], SETTINGS.families).build()
+    built = learnt(recorder)
     return band, built
 
 
@@ -281,7 +287,7 @@ def test_member_on_a_path_between_unlike_ends():
         return potential.band("pair", images, within=potential.crystal("bcc", crystal("bcc", "W", VOLUME)))
 
     assert ask(recorder).ok
-    built = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas()[1:], SETTINGS.families).build()
+    built = learnt(recorder)
     assert len(built["pair"].coordinates) == IMAGES
     evaluated = evaluate_models(built, thetas()[1:], SETTINGS.families.tolerance_eV_per_atom)
     for number in (3,):
@@ -385,7 +391,7 @@ def test_absurd_members_become_a_status():
     recorder = Recorder(live(), RELAX)
     expected = value_table(name, list(prop.values(recorder)), "mle")
     assert (expected.status == "ok").all()
-    built = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, thetas()[1:], SETTINGS.families).build()
+    built = learnt(recorder)
     mle = thetas()[0]
     wild = {0: thetas()[1], 1: -thetas()[2], 2: 1e3 * mle, 3: 3 * thetas()[1] - 2 * mle}
     table = propagate(name, prop, built, wild, SnapCalculator(FORM, mle), SETTINGS, expected)

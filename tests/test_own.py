@@ -137,7 +137,7 @@ def propagated():
     recorder = Recorder(calculator, SETTINGS.relax)
     baseline = value_table("mine", list(prop.values(recorder)), "mle")
     rows = SnapRows(ensembles.FORM)
-    models = Builder(recorder, rows.respond, ensembles.FORM.cutoffs, thetas, SETTINGS.families).build()
+    models = Builder(recorder, rows.respond, ensembles.FORM.cutoffs, mle, thetas, SETTINGS.families).build()
     table = propagate("mine", prop, models, dict(enumerate(thetas)), calculator, SETTINGS, baseline)
     return prop, table, thetas, models, calculator, baseline
 
@@ -275,10 +275,11 @@ def test_a_member_that_lacks_rows_has_them_with_a_status(written, propagated):
     )
     for what, reason in (("continue", "the member yields no such value"), ("raise OSError('no')", "line 7 raises OSE")):
         prop = written(START + text.format(what))
-        recorder = Recorder(SnapCalculator(ensembles.FORM, ensembles.ensemble()[0]), SETTINGS.relax)
+        mle, _ = ensembles.ensemble()
+        recorder = Recorder(SnapCalculator(ensembles.FORM, mle), SETTINGS.relax)
         baseline = value_table("mine", list(prop.values(recorder)), "mle")
         rows = SnapRows(ensembles.FORM)
-        models = Builder(recorder, rows.respond, ensembles.FORM.cutoffs, thetas, SETTINGS.families).build()
+        models = Builder(recorder, rows.respond, ensembles.FORM.cutoffs, mle, thetas, SETTINGS.families).build()
         table = propagate("mine", prop, models, {7: thetas[0]}, calculator, SETTINGS, baseline)
         assert sorted(table["structure"]) == ["0", "1", "2"]
         lost = table.set_index("structure").loc["1"]

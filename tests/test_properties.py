@@ -256,9 +256,9 @@ def test_surfaces_sit_on_the_potentials_own_lattice(calculator):
     areas = []
 
     class Watched(ColdPotential):
-        def _relax(self, name, atoms):
+        def _relax(self, name, atoms, crystal):
             areas.append(np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])))
-            return super()._relax(name, atoms)
+            return super()._relax(name, atoms, crystal)
 
     near, far = (
         numbers(make("surface", Surface(facets=["110"]), factor * VOLUME), Watched(calculator, RELAX))

@@ -21,12 +21,11 @@ from ase.mep import NEB
 from ase.optimize import FIRE
 from scipy.interpolate import CubicHermiteSpline
 
-from popsbounds.config import Relax
+from popsbounds.config import Level, Relax
 from popsbounds.coordinates import Coordinates
 from popsbounds.errors import InputError
 from popsbounds.reduced import MemberReduced, Reduced
-from popsbounds.relax import Relaxed, evaluate, failed, other_basin, relax
-from popsbounds.response import Respond
+from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax
 from popsbounds.structures import HopInversion, hop_inversion
 
 __all__ = ["Band", "BandModel", "MemberBand", "cold_band"]
@@ -34,6 +33,8 @@ __all__ = ["Band", "BandModel", "MemberBand", "cold_band"]
 # Evenness of the images that is asked for (Å): their energies are then right to a tenth of a meV or so.
 _EVEN = 2e-4
 _ITERATIONS = 30
+# Share of the tolerances that models, which cost nothing, are converged to.
+_MODELLED = 1e-3
 # Springs of the cold band (eV/Å²): stiff, so that the force tolerance makes its images even too.
 _SPRING = 5.0
 # Positions (Å) closer than this are the same.
@@ -227,13 +228,12 @@ class BandModel:
     climber: int | None = None
 
     @classmethod
-    def build(cls, band: Band, respond: Respond) -> BandModel:
-        """Compute the models along a path."""
+    def build(cls, band: Band, reduced: Callable[[Coordinates], Reduced]) -> BandModel:
+        """Compute the models along a path; `reduced` makes that of one image."""
         path = [image.atoms for image in band.images]
         n = len(path) if _mirror(path) is None else len(path) // 2 + 1
         coordinates = [Coordinates(image, cell=False) for image in path[:n]]
-        models = [Reduced.build(c, respond) for c in coordinates]
-        return cls(path, coordinates, models, climbing(band.images[:n]))
+        return cls(path, coordinates, [reduced(c) for c in coordinates], climbing(band.images[:n]))
 
     @cached_property
     def mirror(self) -> HopInversion | None:
@@ -248,9 +248,9 @@ class BandModel:
                 return _lost(self.path, "different_basin", f"{elsewhere} image {i} of the MLE's path", band.evaluations)
         return band
 
-    def members(self, thetas: np.ndarray) -> list[MemberBand]:
-        """The path of each member, whose parameters have shape (M, P)."""
-        by_image = [m.members(thetas, c) for m, c in zip(self.models, self.coordinates, strict=True)]
+    def members(self, thetas: np.ndarray, level: Level = "reduced") -> list[MemberBand]:
+        """The path of each member, whose parameters have shape (M, P), at a level of the expansion."""
+        by_image = [model.members(thetas, level) for model in self.models]
         return [MemberBand(self, list(models)) for models in zip(*by_image, strict=True)]
 
 
@@ -273,14 +273,12 @@ class MemberBand:
             Tolerances.
         """
         coordinates, n = self.model.coordinates, len(self.model.coordinates)
-        # Stationary by themselves: the ends, and the middle of a path that mirrors itself.
-        fixed = [0, n - 1]
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
         results: dict[int, Relaxed] = {}
         calls = 0
-        for i in fixed:
-            start = self.images[i].minimum(scale, coordinates[i], settings.trust_radius_A)
-            hessian = self.images[i].stiffened()
+        for i in self._stationary:
+            start = self.images[i].minimum([scale - 1], coordinates[i], settings.trust_radius_A)
+            hessian = self.images[i].stiffened(start, [scale - 1])
             found = relax(coordinates[i], calculator, settings, start, hessian, scale, self.model.path[i])
             calls += found.evaluations
             if not found.ok:
@@ -288,9 +286,6 @@ class MemberBand:
             results[i] = found
             moved = found.atoms.positions / scale - coordinates[i].origin.positions
             q[i] = coordinates[i].displacements.T @ moved.ravel()
-
-        def modelled(i: int, at: np.ndarray) -> tuple[float, np.ndarray]:
-            return self.images[i].energy_at(scale, at), self.images[i].gradient_at(scale) + self.images[i].hessian @ at
 
         def computed(i: int, at: np.ndarray) -> tuple[float, np.ndarray]:
             nonlocal calls
@@ -301,12 +296,12 @@ class MemberBand:
             forces = results[i].forces.ravel()
             return results[i].energy, coordinates[i].gradient(at, forces, np.zeros((3, 3)), scale)
 
-        energies = {i: results[i].energy for i in fixed}
+        energies = {i: results[i].energy for i in self._stationary}
         climber = self.model.climber
         converged = None
         try:
             # Where the models put it, or else where the MLE has it.
-            q = self._converge(modelled, q, energies, climber, scale, settings) or q
+            q = self._converge(self._modelled(scale), q, energies, climber, scale, settings, _MODELLED) or q
             for _ in range(2):  # once more where the member's top is not where the MLE's is
                 converged = self._converge(computed, q, energies, climber, scale, settings)
                 if converged is None:
@@ -319,8 +314,88 @@ class MemberBand:
             return _lost(self.model.path, "unstable", str(error), calls)
         if converged is None:
             return _lost(self.model.path, "not_converged", "Newton's method did not converge the path", calls)
-        found_images = [results[i] for i in range(n)]
-        return self.model.of_this_basin(Band(_whole(found_images, self.model.mirror, scale), "ok", "", calls), settings)
+        return self._path([results[i] for i in range(n)], scale, calls, settings)
+
+    def predict(self, scale: float, settings: Relax) -> tuple[Band, list[np.ndarray]]:
+        """The path that the models have, without any force call, and its coordinates.
+
+        Parameters
+        ----------
+        scale, settings
+            As for `solve`.
+        """
+        coordinates, strain = self.model.coordinates, [scale - 1]
+        q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
+        for i in self._stationary:
+            found = self.images[i].minimum(strain, coordinates[i], settings.trust_radius_A)
+            if found is None:
+                return _lost(self.model.path, "not_converged", f"image {i}: {NO_MINIMUM}", 0), q
+            q[i] = found
+        energies = {i: self.images[i].energy_at(q[i], strain) for i in self._stationary}
+        try:
+            climber = self.model.climber
+            converged = self._converge(self._modelled(scale), q, energies, climber, scale, settings, _MODELLED)
+        except np.linalg.LinAlgError:
+            converged = None
+        if converged is None:
+            return _lost(self.model.path, "not_converged", "Newton's method did not converge the path", 0), q
+        parts = zip(self.images, coordinates, converged, strict=True)
+        images = [image.relaxed(c, at, strain, scale) for image, c, at in parts]
+        return self._path(images, scale, 0, settings), converged
+
+    def check(
+        self, scale: float, q: Sequence[np.ndarray], calculator: Calculator, settings: Relax
+    ) -> tuple[Band, Band]:
+        """One force call an image, at a predicted path.
+
+        Parameters
+        ----------
+        scale, calculator, settings
+            As for `solve`.
+        q
+            Coordinates of the images, as predicted.
+
+        Returns
+        -------
+        found, corrected : Band
+            As computed there, and one step of Newton's method further, with the energies its quadratic model has.
+        """
+        coordinates, strain = self.model.coordinates, [scale - 1]
+        found = [evaluate(c.place(at, scale), calculator) for c, at in zip(coordinates, q, strict=True)]
+        calls = len(found)
+        bad = [f"image {i}: {image.reason}" for i, image in enumerate(found) if not image.ok]
+        if bad:
+            lost = _lost(self.model.path, "unstable", bad[0], calls)
+            return lost, lost
+        nothing = np.zeros((3, 3))
+        gradients = {
+            i: c.gradient(q[i], image.forces.ravel(), nothing, scale)
+            for i, (c, image) in enumerate(zip(coordinates, found, strict=True))
+        }
+        hessians = {i: image.hessian_at(q[i], strain) for i, image in enumerate(self.images)}
+        energies = np.array([image.energy for image in found])
+        moves = self._newton(list(q), energies, gradients, hessians, self.model.climber)
+        corrected = [
+            image.corrected(found[i], coordinates[i], q[i], strain, scale, moves[i][0] if i in moves else None)
+            for i, image in enumerate(self.images)
+        ]
+        return self._path(found, scale, calls, settings), self._path(corrected, scale, calls, settings)
+
+    def quadratic(self) -> MemberBand:
+        """Without third derivatives."""
+        return MemberBand(self.model, [replace(image, cubic=None) for image in self.images])
+
+    @property
+    def _stationary(self) -> list[int]:
+        """Images that are so by themselves: the ends, and the middle of a path that mirrors itself."""
+        return [0, len(self.images) - 1]
+
+    def _modelled(self, scale: float) -> Callable[[int, np.ndarray], tuple[float, np.ndarray]]:
+        strain = [scale - 1]
+        return lambda i, at: (self.images[i].energy_at(at, strain), self.images[i].gradient_at(at, strain))
+
+    def _path(self, images: list[Relaxed], scale: float, calls: int, settings: Relax) -> Band:
+        return self.model.of_this_basin(Band(_whole(images, self.model.mirror, scale), "ok", "", calls), settings)
 
     def _converge(
         self,
@@ -330,14 +405,15 @@ class MemberBand:
         climber: int | None,
         scale: float,
         settings: Relax,
+        share: float = 1.0,
     ) -> list[np.ndarray] | None:
-        """Newton's method for all images that are not fixed; None where it does not converge."""
+        """Newton's method for all images that are not fixed, to a share of the tolerances; None where it fails."""
         coordinates, n = self.model.coordinates, len(q)
         q = [at.copy() for at in q]
         moving = [i for i in range(n) if i not in fixed]
         stale = set(moving)
         state: dict[int, tuple[float, np.ndarray]] = {}
-        hessians = {i: self.images[i].hessian for i in moving}
+        hessians = {i: self.images[i].hessian_at(q[i], [scale - 1]) for i in moving}
         steps: dict[int, np.ndarray] = {}
         for _ in range(_ITERATIONS):
             for i in stale:
@@ -346,23 +422,11 @@ class MemberBand:
                 if before is not None:
                     hessians[i] = _learnt(hessians[i], steps[i], state[i][1] - before[1])
             energies = np.array([fixed[i] if i in fixed else state[i][0] for i in range(n)])
-            stationary = [*fixed] if climber is None else sorted({*fixed, climber})
-            points = self._points(q)
-            steps, stale = {}, set()
-            for i in moving:
-                basis, gradient, hessian = coordinates[i].displacements, state[i][1], hessians[i]
-                if i == climber:
-                    across, along, step = gradient, 0.0, -np.linalg.solve(hessian, gradient)
-                else:
-                    tangent, turn = self._tangent(points, energies, i)
-                    tangent = basis.T @ tangent
-                    tangent /= np.linalg.norm(tangent)
-                    across = gradient - tangent * (tangent @ gradient)
-                    along = self._unevenness(points, stationary, i)
-                    # A step across the path turns the tangent, and with it the part of the force that counts.
-                    stiffer = hessian - turn * (tangent @ gradient) * np.eye(len(hessian))
-                    step = _across_and_along(gradient, stiffer, tangent, along)
-                if coordinates[i].largest_force(across) / scale > settings.fmax_band_eV_per_A or abs(along) > _EVEN:
+            gradients = {i: state[i][1] for i in moving}
+            steps = {}
+            for i, (step, across, along) in self._newton(q, energies, gradients, hessians, climber).items():
+                force_left = coordinates[i].largest_force(across) / scale
+                if force_left > share * settings.fmax_band_eV_per_A or abs(along) > share * _EVEN:
                     steps[i] = step * min(1.0, _LARGEST_STEP / max(coordinates[i].largest_step(step), 1e-300))
             if not steps:
                 return q
@@ -372,6 +436,32 @@ class MemberBand:
                     return None
             stale = set(steps)
         return None
+
+    def _newton(
+        self,
+        q: list[np.ndarray],
+        energies: np.ndarray,
+        gradients: Mapping[int, np.ndarray],
+        hessians: Mapping[int, np.ndarray],
+        climber: int | None,
+    ) -> dict[int, tuple[np.ndarray, np.ndarray, float]]:
+        """Steps of the images that are not stationary by themselves, the gradients that count, and the unevenness."""
+        stationary = self._stationary if climber is None else sorted({*self._stationary, climber})
+        points, found = self._points(q), {}
+        for i in range(1, len(q) - 1):
+            basis, gradient, hessian = self.model.coordinates[i].displacements, gradients[i], hessians[i]
+            if i == climber:
+                found[i] = -np.linalg.solve(hessian, gradient), gradient, 0.0
+                continue
+            tangent, turn = self._tangent(points, energies, i)
+            tangent = basis.T @ tangent
+            tangent /= np.linalg.norm(tangent)
+            along = self._unevenness(points, stationary, i)
+            # A step across the path turns the tangent, and with it the part of the force that counts.
+            stiffer = hessian - turn * (tangent @ gradient) * np.eye(len(hessian))
+            step = _across_and_along(gradient, stiffer, tangent, along)
+            found[i] = step, gradient - tangent * (tangent @ gradient), along
+        return found
 
     def _points(self, q: list[np.ndarray]) -> np.ndarray:
         """Positions of the images as flat vectors."""

@@ -11,7 +11,14 @@ import numpy as np
 import spglib
 from ase import Atoms
 
-__all__ = ["SYMMETRY_PRECISION", "Coordinates", "displacement_basis", "strain_basis", "translations"]
+__all__ = [
+    "SYMMETRY_PRECISION",
+    "Coordinates",
+    "displacement_basis",
+    "strain_basis",
+    "strains_between",
+    "translations",
+]
 
 # What spglib counts as symmetric (Å).
 SYMMETRY_PRECISION = 1e-3
@@ -22,6 +29,8 @@ _INSIDE = 1 - 1e-4
 _STIFFNESS_RATIO = 18.0 / 70.0
 # A step strains the cell by no more than a displacement would over this length (Å).
 _SHORTEST = 4.0
+# Strains closer than this are the same.
+_SAME_STRAIN = 1e-6
 
 
 def _operations(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +120,38 @@ def strain_basis(atoms: Atoms) -> np.ndarray:
     return np.sqrt(3) * np.vstack([isotropic, others]).reshape(-1, 3, 3)
 
 
+def strains_between(before: np.ndarray, after: np.ndarray, strains: np.ndarray) -> np.ndarray | None:
+    """Strain coordinates x that turn one cell into another, C(I + Σ x_i strains_i).
+
+    Parameters
+    ----------
+    before, after
+        Cells, row vectors, shape (3, 3).
+    strains
+        Shape (r, 3, 3).
+
+    Returns
+    -------
+    ndarray, shape (r,), or None
+        None where no x does.
+    """
+    wanted = np.linalg.solve(before, after)
+    x = np.linalg.lstsq(strains.reshape(-1, 9).T, (wanted - np.eye(3)).ravel(), rcond=None)[0]
+    left = np.linalg.solve(np.eye(3) + np.tensordot(x, strains, 1), wanted)
+    # One strain after another turns some cells a little, which costs no energy.
+    return x if np.abs(left @ left.T - np.eye(3)).max() < _SAME_STRAIN else None
+
+
+def _matrix(scale: float | np.ndarray) -> np.ndarray:
+    return scale * np.eye(3) if np.ndim(scale) == 0 else np.asarray(scale)
+
+
 class Coordinates:
     """Displacements, and strains where the cell relaxes, about an origin.
 
     A point q stands for the cell C(I + ε) and the positions (X + u)(I + ε), row
-    vectors, with u and ε linear in q; at a `scale` all lengths are multiplied
-    by it.
+    vectors, with u and ε linear in q. A `scale` multiplies all that once more:
+    a number or, where no strain relaxes, a matrix of shape (3, 3).
 
     Parameters
     ----------
@@ -158,16 +193,18 @@ class Coordinates:
     def _moves(self, q: np.ndarray) -> np.ndarray:
         return (self.displacements @ q[: self.n_displacements]).reshape(-1, 3)
 
-    def place(self, q: np.ndarray, scale: float = 1.0) -> Atoms:
+    def place(self, q: np.ndarray, scale: float | np.ndarray = 1.0) -> Atoms:
         """Structure at a point, shape (k,)."""
-        deformation = scale * self._deformation(q)
+        deformation = self._deformation(q) @ _matrix(scale)
         atoms = self.origin.copy()
         atoms.set_constraint()
         atoms.set_cell(self.origin.cell[:] @ deformation)
         atoms.positions = (self.origin.positions + self._moves(q)) @ deformation
         return atoms
 
-    def gradient(self, q: np.ndarray, forces: np.ndarray, virial: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    def gradient(
+        self, q: np.ndarray, forces: np.ndarray, virial: np.ndarray, scale: float | np.ndarray = 1.0
+    ) -> np.ndarray:
         """Derivatives of the energy along the coordinates.
 
         Parameters
@@ -188,8 +225,9 @@ class Coordinates:
         """
         trailing = forces.shape[1:]
         deformation = self._deformation(q)
+        both = deformation @ _matrix(scale)
         # Turned back into the frame of the origin: dE/du = −f Fᵀ.
-        pulled = np.einsum("ij,nj...->ni...", scale * deformation, forces.reshape(-1, 3, *trailing))
+        pulled = np.einsum("ij,nj...->ni...", both, forces.reshape(-1, 3, *trailing))
         moving = -np.tensordot(self.displacements.T, pulled.reshape(-1, *trailing), 1)
         if not len(self.strains):
             return moving

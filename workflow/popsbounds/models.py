@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +19,30 @@ from ase import Atoms
 from popsbounds.archive import read_archive, write_archive
 from popsbounds.band import Band, BandModel
 from popsbounds.config import Families
-from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis
+from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis, strains_between
 from popsbounds.family import Family
 from popsbounds.hessian import full_hessian, softest_breaking, unstable_modes
 from popsbounds.potential import ColdPotential
 from popsbounds.progress import progress
-from popsbounds.reduced import Reduced, second_derivatives
-from popsbounds.relax import Relaxed, strained
+from popsbounds.reduced import Cubic, Reduced, principal_directions, second_derivatives, with_frame
+from popsbounds.relax import Relaxed, evaluate, strained
 from popsbounds.response import Respond
 
-__all__ = ["Basin", "Builder", "Model", "Record", "Recorder", "describe", "read_models", "write_models"]
+__all__ = ["Basin", "Builder", "Centre", "Model", "Record", "Recorder", "describe", "read_models", "write_models"]
 
 # Symmetry-breaking directions, the MLE's softest, in which a member's stability is looked at.
 _SOFT_MODES = 12
 # Families reach this much farther than the members are predicted to, and at least so far.
 _MARGIN, _LEAST_WIDTH = 1.5, 0.005
+# Scaled coordinates closer than this are the same.
+_SAME = 1e-6
+# Members that show in which directions they differ.
+_SOME = 100
+# Members whose coordinates are farther from the MLE's than this (Å) are far; where fewer than that share are near,
+# there are centres besides the MLE's structure, so many standard deviations from it.
+_FAR, _NEAR_ENOUGH, _APART = 0.08, 0.95, 1.5
+# What lies within a crystal follows its size only.
+_UNIFORM = np.eye(3)[None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Record:
     start: Atoms
     found: Relaxed | None = None
     band: Band | None = None
+    # Name of the crystal that it lies within, or is strained from.
     crystal: str = ""
     deformation: np.ndarray | None = None
     forces: bool = False
@@ -74,9 +85,9 @@ class Recorder(ColdPotential):
         self._remember(name, Record("crystal", atoms, found))
         return found
 
-    def _relax(self, name: str, atoms: Atoms) -> Relaxed:
-        found = super()._relax(name, atoms)
-        self._remember(name, Record("ions", atoms, found))
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
+        found = super()._relax(name, atoms, crystal)
+        self._remember(name, Record("ions", atoms, found, crystal=crystal))
         return found
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
@@ -94,41 +105,78 @@ class Recorder(ColdPotential):
         self.hessians[name] = self._hessian(relaxed)
         return unstable_modes(self.hessians[name])
 
-    def _band(self, name: str, images: list[Atoms]) -> Band:
-        band = super()._band(name, images)
-        self._remember(name, Record("band", images[0], band=band))
+    def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
+        band = super()._band(name, images, crystal)
+        self._remember(name, Record("band", images[0], band=band, crystal=crystal))
         return band
 
 
-@dataclass(frozen=True)
-class Basin:
-    """What is known of a structure that relaxes.
+@dataclass(frozen=True, kw_only=True)
+class Centre:
+    """A structure that others are expanded about.
+
+    Attributes
+    ----------
+    coordinates : Coordinates
+        About it, of what relaxes.
+    reduced : Reduced
+        Derivatives of the descriptors along them and, where the cell is imposed, along `frame`.
+    frame : ndarray, shape (r, 3, 3), or None
+        Strains that are imposed; None where the cell relaxes.
+    """
+
+    coordinates: Coordinates
+    reduced: Reduced
+    frame: np.ndarray | None = None
+
+    def strains_of(self, atoms: Atoms) -> np.ndarray | None:
+        """Strains of the frame at which a cell is imposed, shape (r,); None where it is not of the frame."""
+        if self.frame is None:
+            return np.zeros(0)
+        return strains_between(self.coordinates.origin.cell[:], atoms.cell[:], self.frame)
+
+    def scale_of(self, atoms: Atoms) -> np.ndarray:
+        """What its cell must be multiplied by to be a cell that is imposed, shape (3, 3)."""
+        return np.eye(3) if self.frame is None else np.linalg.solve(self.coordinates.origin.cell[:], atoms.cell[:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basin(Centre):
+    """What is known of a structure that relaxes, about the MLE's relaxed structure.
 
     Attributes
     ----------
     start : Atoms
         Where the MLE's relaxation started.
-    coordinates : Coordinates
-        About the MLE's relaxed structure.
-    reduced : Reduced
-        Derivatives of the descriptors along them.
+    farther : list of Centre
+        Other structures, where members are too far from the MLE's to be expanded about that alone.
     family : Family or None
         Descriptors over strains, where there is no other freedom.
     soft : ndarray, shape (s, s, P + 1), or None
         Second derivatives along the softest symmetry-breaking directions.
-    shift : ndarray, shape (n, 3), or None
-        Of a strained crystal: how far the MLE's atoms moved, in scaled coordinates.
     unstable_modes : int or None
         Of the MLE's structure; None where they were not counted.
     """
 
     start: Atoms
-    coordinates: Coordinates
-    reduced: Reduced
+    farther: list[Centre]
     family: Family | None = None
     soft: np.ndarray | None = None
-    shift: np.ndarray | None = None
     unstable_modes: int | None = None
+
+    def with_strains(self, found: Relaxed) -> Relaxed:
+        """A crystal with its strains from the MLE's; anything else as it is."""
+        if self.frame is not None:
+            return found
+        before, strains = self.coordinates.origin.cell[:], self.coordinates.strains
+        return replace(found, strains=strains_between(before, found.atoms.cell[:], strains))
+
+    def starts_as(self, atoms: Atoms) -> bool:
+        """Whether a structure is, in scaled coordinates, what the MLE's relaxation started from."""
+        if len(self.start) != len(atoms):
+            return False
+        places = [a.get_scaled_positions(wrap=False) for a in (self.start, atoms)]
+        return bool(np.abs(places[0] - places[1]).max() < _SAME)
 
 
 # A structure that relaxes, one that does not, and a path.
@@ -146,6 +194,8 @@ class Builder:
         Descriptors of a structure.
     cutoffs
         Distances at which the descriptors end (Å).
+    mle
+        Its parameters, shape (P,).
     thetas
         Parameters of the members, shape (M, P): families reach as far as they do.
     settings
@@ -157,13 +207,18 @@ class Builder:
         recorder: Recorder,
         respond: Respond,
         cutoffs: Sequence[float],
+        mle: np.ndarray,
         thetas: np.ndarray,
         settings: Families,
     ) -> None:
         self.recorder, self.respond, self.cutoffs = recorder, respond, cutoffs
-        self.thetas, self.settings = thetas, settings
-        # By crystal: how far its strains reach.
+        self.mle, self.thetas, self.settings = mle, thetas, settings
+        # By crystal: how far its strains reach, and where those of some members lie.
         self.widths: dict[str, np.ndarray] = {}
+        self.strains: dict[str, np.ndarray] = {}
+        self.bases: dict[str, np.ndarray] = {}
+        # By structure: which of some members are nearer to each of its farther centres.
+        self.sides: dict[str, list[np.ndarray]] = {}
 
     def build(self) -> dict[str, Model]:
         """Models of all structures, by name."""
@@ -171,7 +226,8 @@ class Builder:
         records = self.recorder.records
         for name, record in progress(records.items(), "model of structure", len(records)):
             if record.band is not None and record.band.ok:
-                models[name] = BandModel.build(record.band, self.respond)
+                strains = self._scales(record.crystal)
+                models[name] = BandModel.build(record.band, partial(self._reduced, frame=_UNIFORM, strains=strains))
             elif record.found is not None and record.found.ok:
                 if record.kind == "static":
                     models[name] = self._static(record.found.atoms, record)
@@ -193,17 +249,28 @@ class Builder:
         # The start's symmetry and constraints: what the MLE happens to restore, a member need not.
         strains = strain_basis(record.start) if cell else None
         coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
-        reduced = Reduced.build(coordinates, self.respond)
-        family, shift = None, None
+        frame, where = (None, None) if cell else (_UNIFORM, self._scales(record.crystal))
+        if record.kind == "strained" and isinstance(crystal, Basin):
+            deformation = np.asarray(record.deformation)
+            frame = np.array([np.linalg.solve(deformation, e @ deformation) for e in crystal.coordinates.strains])
+            where = self.strains[record.crystal]
+        reduced = self._reduced(coordinates, frame, where)
+        if record.kind == "strained" and isinstance(crystal, Basin):
+            # About the crystal's own centres: opposite strains, whose difference counts, must err alike.
+            others = [strained(centre.coordinates.origin, np.asarray(record.deformation)) for centre in crystal.farther]
+            pairs = zip(others, self.sides.get(record.crystal, []), strict=True)
+            farther = [self._centre(origin, coordinates, frame, here, where) for origin, here in pairs]
+        else:
+            farther = self._farther(name, coordinates, frame, where, reduced)
+        if cell:
+            self.strains[name] = self._strains(reduced, coordinates)
+            self.bases[name] = coordinates.strains
+        family = None
         if cell and not coordinates.n_displacements and len(coordinates.strains) <= 2:
             self.widths[name] = self._reach(reduced, coordinates)
             family = self._family(atoms, self.widths[name], strains=coordinates.strains)
-        if record.kind == "strained":
-            shift = atoms.get_scaled_positions(wrap=False) - record.start.get_scaled_positions(wrap=False)
-            if isinstance(crystal, Basin) and crystal.family is not None and not coordinates.n_displacements:
-                base, strains = crystal.family.base, crystal.family.strains
-                width = self.widths[record.crystal]
-                family = self._family(base, width, strains=strains, deformation=record.deformation)
+        if record.kind == "strained" and isinstance(crystal, Basin) and not coordinates.n_displacements:
+            family = self._strained_family(crystal, record)
         soft, unstable = None, None
         if record.kind != "strained":
             hessian = self.recorder.hessians.get(name)
@@ -214,11 +281,99 @@ class Builder:
             else:
                 hessian = full_hessian(atoms, self.recorder.calculator)
             unstable = unstable_modes(hessian)
-        return Basin(record.start, coordinates, reduced, family, soft, shift, unstable)
+        return Basin(
+            coordinates=coordinates,
+            reduced=reduced,
+            frame=frame,
+            start=record.start,
+            farther=farther,
+            family=family,
+            soft=soft,
+            unstable_modes=unstable,
+        )
+
+    def _strained_family(self, crystal: Basin, record: Record) -> Family | None:
+        if crystal.family is None:
+            return None
+        base, strains = crystal.family.base, crystal.family.strains
+        return self._family(base, self.widths[record.crystal], strains=strains, deformation=record.deformation)
+
+    def _reduced(self, coordinates: Coordinates, frame: np.ndarray | None, strains: np.ndarray | None) -> Reduced:
+        """Model of a structure, third derivatives included; some members are looked at in the given frames."""
+        return self._expanded(coordinates, frame, self.thetas[:_SOME], strains)
+
+    def _expanded(
+        self, coordinates: Coordinates, frame: np.ndarray | None, some: np.ndarray, strains: np.ndarray | None
+    ) -> Reduced:
+        reduced = Reduced.build(coordinates, self.respond, self.mle, frame)
+        strains = np.zeros((len(some), 0)) if strains is None else strains
+        return reduced.with_third_derivatives(coordinates, frame, self._force, some, strains)
+
+    def _farther(
+        self, name: str, coordinates: Coordinates, frame: np.ndarray | None, where: np.ndarray | None, reduced: Reduced
+    ) -> list[Centre]:
+        """Centres to either side of the MLE's structure, along the direction in which members differ most."""
+        if not coordinates.n_displacements:  # families do better
+            return []
+        some = self.thetas[:_SOME]
+        strains = np.zeros((len(some), 0)) if where is None else where
+        members = zip(reduced.members(some), strains, strict=True)
+        points = np.array([model.point(model.solve(strain), strain) for model, strain in members])
+        lengths = np.linalg.norm(points, axis=1)
+        known = np.isfinite(lengths)
+        if np.count_nonzero(lengths[known] <= _FAR) >= _NEAR_ENOUGH * len(points) or not known.any():
+            return []
+        middle, curvature = points[known].mean(axis=0), reduced.members(self.mle[None])[0].hessian
+        direction, dual, spread = principal_directions(points[known] - middle, curvature)[0]
+        along, joint, centres = (points - middle) @ dual / spread, with_frame(coordinates, frame), []
+        self.sides[name] = [known & (sign * along > 0.5 * _APART) for sign in (-1, 1)]
+        for sign, here in zip((-1, 1), self.sides[name], strict=True):
+            z = sign * _APART * spread * direction
+            centres.append(self._centre(joint.place(z), coordinates, frame, here, where))
+        return centres
+
+    def _centre(
+        self,
+        origin: Atoms,
+        coordinates: Coordinates,
+        frame: np.ndarray | None,
+        here: np.ndarray,
+        where: np.ndarray | None,
+    ) -> Centre:
+        """Expansion about another structure than the MLE's; `here` tells which members it is for."""
+        there = Coordinates(origin, False, coordinates.displacements, coordinates.strains)
+        some = self.thetas[:_SOME][here]
+        if frame is None or where is None:
+            return Centre(coordinates=there, reduced=self._expanded(there, None, some, None))
+        before, after = coordinates.origin.cell[:], origin.cell[:]
+        imposed = np.array([np.linalg.solve(np.linalg.solve(before, after), e) for e in frame])
+        moved = where[here] - strains_between(before, after, frame)
+        return Centre(coordinates=there, reduced=self._expanded(there, imposed, some, moved), frame=imposed)
+
+    def _force(self, coordinates: Coordinates, q: np.ndarray) -> np.ndarray:
+        """Gradient of the MLE's energy along coordinates."""
+        there = evaluate(coordinates.place(q), self.recorder.calculator)
+        virial = there.atoms.get_volume() * there.stress
+        return coordinates.gradient(q, there.forces.ravel(), virial)
+
+    def _strains(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
+        """Strains of some members' crystals, shape (members, r); those of the MLE where a member has none."""
+        q = np.array([model.solve() for model in reduced.members(self.thetas[:_SOME])])
+        return np.nan_to_num(q[:, coordinates.n_displacements :] / coordinates.length)
+
+    def _scales(self, crystal: str) -> np.ndarray:
+        """Uniform strains of what lies within a crystal, shape (members, 1)."""
+        strains = self.strains.get(crystal)
+        if strains is None:
+            return np.zeros((len(self.thetas[:_SOME]), 1))
+        cells = np.eye(3) + np.tensordot(strains, self.bases[crystal], 1)
+        return np.cbrt(np.linalg.det(cells))[:, None] - 1
 
     def _reach(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
         """How far the members' strains reach, by coordinate, as their reduced models have it."""
-        minima = [model.minimum(1.0, coordinates, np.inf) for model in reduced.members(self.thetas, coordinates)]
+        # Without third derivatives too: with them, a soft crystal's model may have no minimum.
+        both = reduced.members(self.thetas) + replace(reduced, cubic=None).members(self.thetas)
+        minima = [model.minimum((), coordinates, np.inf) for model in both]
         strains = np.array([np.abs(q) / coordinates.length for q in minima if q is not None])
         strains = strains[(strains <= self.settings.width).all(axis=1)] if len(strains) else strains
         reach = _MARGIN * strains.max(axis=0) if len(strains) else np.zeros(coordinates.size)
@@ -249,15 +404,14 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
         unstable = model.unstable_modes if isinstance(model, Basin) else None
         family = model.family if isinstance(model, Basin) else model
         if isinstance(model, BandModel):
-            sizes = [c.size for c in model.coordinates]
             kind, n_atoms, coordinates = "band", len(model.path[0]), len(model.path)
-            nodes = sum(2 * size + 3 for size in sizes)
+            nodes = sum(reduced.n_nodes for reduced in model.models)
         elif isinstance(family, Family):
             kind, n_atoms, coordinates = "family", len(family.base), len(family.strains)
             nodes, error = family.nodes[..., 0].size, family.errors(thetas).max()
         elif isinstance(model, Basin):
             kind, n_atoms, coordinates = "reduced", len(model.start), model.coordinates.size
-            nodes = 2 * coordinates + 3
+            nodes = sum(centre.reduced.n_nodes for centre in (model, *model.farther))
         rows.append((name, structure, kind, n_atoms, coordinates, nodes, error, unstable))
     columns = ["property", "structure", "kind", "n_atoms", "n_coordinates", "n_nodes"]
     columns += ["interpolation_error_eV_per_atom", "unstable_modes"]
@@ -272,4 +426,4 @@ def write_models(path: Path, models: Mapping[str, Model]) -> None:
 
 def read_models(path: Path) -> dict[str, Model]:
     """Read what `write_models` wrote."""
-    return read_archive(path, Basin, Family, Reduced, BandModel)
+    return read_archive(path, Basin, Centre, Family, Cubic, Reduced, BandModel)

@@ -35,7 +35,14 @@ class Potential(ABC):
     its lengths are multiplied by the crystal's `scale`. Nothing raises for a
     potential that misbehaves: ask the result whether it is `ok`; what depends
     on a failed structure fails with the same status.
+
+    Attributes
+    ----------
+    is_member : bool
+        Whether it is one of many: what it brings about must not stop the others.
     """
+
+    is_member = False
 
     def crystal(self, name: str, atoms: Atoms) -> Relaxed:
         """Relax a crystal's cell and ions at zero pressure, keeping its symmetry."""
@@ -47,7 +54,7 @@ class Potential(ABC):
         """Relax the ions in a fixed cell, keeping the structure's symmetry and constraints."""
         if within is not None and not within.ok:
             return _orphan(atoms, within)
-        return self._relax(name, _sized(atoms, within))
+        return self._relax(name, _sized(atoms, within), _name(within))
 
     def strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
         """Multiply a relaxed crystal's cell, row vectors, by a deformation (3, 3) and relax its ions."""
@@ -59,7 +66,7 @@ class Potential(ABC):
         """Energy and stress, and forces if asked for, of a structure as it is."""
         if within is not None and not within.ok:
             return _orphan(atoms, within)
-        return self._static(name, _sized(atoms, within), "" if within is None else within.name, forces)
+        return self._static(name, _sized(atoms, within), _name(within), forces)
 
     @abstractmethod
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
@@ -75,13 +82,13 @@ class Potential(ABC):
         """Minimum-energy path between two minima, from images whose ends are to be relaxed too."""
         if not within.ok:
             return Band([_orphan(image, within) for image in images], within.status, within.reason, 0)
-        return self._band(name, [_sized(image, within) for image in images])
+        return self._band(name, [_sized(image, within) for image in images], within.name)
 
     @abstractmethod
     def _crystal(self, name: str, atoms: Atoms) -> Relaxed: ...
 
     @abstractmethod
-    def _relax(self, name: str, atoms: Atoms) -> Relaxed: ...
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed: ...
 
     @abstractmethod
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed: ...
@@ -90,11 +97,15 @@ class Potential(ABC):
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed: ...
 
     @abstractmethod
-    def _band(self, name: str, images: list[Atoms]) -> Band: ...
+    def _band(self, name: str, images: list[Atoms], crystal: str) -> Band: ...
 
 
 def _sized(atoms: Atoms, within: Relaxed | None) -> Atoms:
     return atoms if within is None else scaled(atoms, within.scale)
+
+
+def _name(within: Relaxed | None) -> str:
+    return "" if within is None else within.name
 
 
 def _orphan(atoms: Atoms, parent: Relaxed) -> Relaxed:
@@ -118,7 +129,7 @@ class ColdPotential(Potential):
     def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
         return relax(Coordinates(atoms, cell=True), self.calculator, self.settings)
 
-    def _relax(self, name: str, atoms: Atoms) -> Relaxed:
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
         return relax(Coordinates(atoms, cell=False), self.calculator, self.settings)
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
@@ -139,5 +150,5 @@ class ColdPotential(Potential):
         except Exception as error:  # calculators raise what they like
             raise ArithmeticError(f"no Hessian: {type(error).__name__}: {error}") from error
 
-    def _band(self, name: str, images: list[Atoms]) -> Band:
+    def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
         return cold_band(images, self.calculator, self.settings)

