@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from ase.data import atomic_numbers
@@ -31,7 +31,11 @@ from popsbounds.errors import InputError, did_you_mean
 from popsbounds.pops import LEVERAGE_FLOOR
 from popsbounds.structures import crystal_names
 
-__all__ = ["Config", "load_config", "parse_config", "read_yaml"]
+__all__ = ["LEVELS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
+
+Method = Literal["explicit", "implicit", "auto"]
+Level = Literal["first", "second", "reduced"]
+LEVELS: tuple[Level, ...] = ("first", "second", "reduced")
 
 
 def _known_element(symbol: str) -> str:
@@ -407,9 +411,58 @@ ALL_PHASES = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C
 ALL_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "322", "332"]
 
 
-class Formation(Section):
+def _tolerance(default: dict[str, float]) -> Any:
+    return Field(
+        default=default,
+        description="Largest error of `auto`, by unit as in the tables; values in other units go along with these.",
+    )
+
+
+class Propagated(Section):
+    """A property that is propagated."""
+
+    UNITS: ClassVar[tuple[str, ...]] = ()
+
+    method: Method | Annotated[list[Method], AfterValidator(_unique)] = Field(
+        "explicit",
+        description=(
+            "How members are propagated, one way or several: `explicit` relaxes each; `implicit` expands about the "
+            "MLE, without any force call; `auto` expands, checks by one force call where it matters, and relaxes what "
+            "is beyond the tolerance."
+        ),
+    )
+    levels: Annotated[list[Level], AfterValidator(_unique)] = Field(
+        default=["reduced"],
+        min_length=1,
+        description=(
+            "How far `implicit` expands: `first` or `second` order in the change of the parameters, or the member's "
+            "own `reduced` model, with its own curvatures."
+        ),
+    )
+    tolerance: dict[str, PositiveFloat] = _tolerance({})
+
+    @property
+    def methods(self) -> list[Method]:
+        """The ways of propagation, as a list."""
+        return self.method if isinstance(self.method, list) else [self.method]
+
+    @model_validator(mode="after")
+    def _judged(self) -> Propagated:
+        if not self.methods:
+            raise ValueError("`method` is empty: give at least one of explicit, implicit, auto")
+        if "auto" in self.methods and not self.tolerance:
+            raise ValueError("`method: auto` needs a `tolerance`, such as {eV: 0.001}")
+        unknown = [unit for unit in self.tolerance if self.UNITS and unit not in self.UNITS]
+        if unknown:
+            raise ValueError(f"tolerance: no value has the unit '{unknown[0]}'; units are {', '.join(self.UNITS)}")
+        return self
+
+
+class Formation(Propagated):
     """Phases: formation energy, volume, bulk modulus."""
 
+    UNITS = ("eV/atom", "A3/atom", "1", "GPa")
+    tolerance: dict[str, PositiveFloat] = _tolerance({"eV/atom": 1e-3})
     structures: Annotated[list[Crystal], AfterValidator(_unique)] = Field(
         default=ALL_PHASES, min_length=1, description="Phases."
     )
@@ -425,9 +478,11 @@ class Formation(Section):
         return self
 
 
-class Elastic(Section):
+class Elastic(Propagated):
     """Elastic constants of cubic crystals, ions relaxed."""
 
+    UNITS = ("GPa",)
+    tolerance: dict[str, PositiveFloat] = _tolerance({"GPa": 1.0})
     structures: Annotated[list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]], AfterValidator(_unique)] = Field(
         default=["bcc"], min_length=1, description="Cubic crystals."
     )
@@ -436,9 +491,11 @@ class Elastic(Section):
     )
 
 
-class Surface(Section):
+class Surface(Propagated):
     """Relaxed surface energies."""
 
+    UNITS = ("J/m2",)
+    tolerance: dict[str, PositiveFloat] = _tolerance({"J/m2": 1e-3})
     bulk: Literal["bcc", "fcc"] = Field("bcc", description="Crystal that is cut.")
     facets: Annotated[list[Facet], AfterValidator(_unique)] = Field(
         default=ALL_FACETS, min_length=1, description="Miller indices."
@@ -447,9 +504,11 @@ class Surface(Section):
     vacuum_A: PositiveFloat = Field(10.0, description="Vacuum between slabs; beyond the cutoff.")
 
 
-class Interstitial(Section):
+class Interstitial(Propagated):
     """Self-interstitials of a bcc crystal."""
 
+    UNITS = ("eV", "1")
+    tolerance: dict[str, PositiveFloat] = _tolerance({"eV": 1e-3})
     structures: Annotated[list[Literal["111", "110", "100", "TS", "OS"]], AfterValidator(_unique)] = Field(
         default=["111", "110", "100", "TS", "OS"],
         min_length=1,
@@ -463,9 +522,11 @@ class Interstitial(Section):
     )
 
 
-class Phonon(Section):
+class Phonon(Propagated):
     """Phonons of a cubic crystal with one atom in its primitive cell."""
 
+    UNITS = ("THz", "1/THz", "1")
+    tolerance: dict[str, PositiveFloat] = _tolerance({"THz": 1e-2})
     bulk: Literal["bcc", "fcc"] = Field("bcc", description="Crystal.")
     repeats: Annotated[int, Field(ge=2, le=10)] = Field(4, description="Cubic cells along each edge of the supercell.")
     displacement_A: PositiveFloat = Field(0.01, description="Displacement of the finite differences.")
@@ -488,9 +549,11 @@ class Phonon(Section):
         return limits
 
 
-class Neb(Section):
+class Neb(Propagated):
     """Vacancy hop between first neighbours in bcc."""
 
+    UNITS = ("eV",)
+    tolerance: dict[str, PositiveFloat] = _tolerance({"eV": 1e-3})
     repeats: Annotated[int, Field(ge=2, le=10)] = Field(
         4, description="Cubic cells along each edge of the supercell, which holds 2n³ − 1 atoms."
     )
@@ -505,16 +568,18 @@ class Neb(Section):
         return images
 
 
-class TransformationPath(Section):
+class TransformationPath(Propagated):
     """Homogeneous transformations of bcc at constant volume."""
 
+    UNITS = ("eV/atom",)
+    tolerance: dict[str, PositiveFloat] = _tolerance({"eV/atom": 1e-3})
     structures: Annotated[
         list[Literal["tetragonal", "orthorhombic", "trigonal", "hexagonal"]], AfterValidator(_unique)
     ] = Field(default=["tetragonal", "orthorhombic", "trigonal", "hexagonal"], min_length=1, description="Paths.")
     points: Annotated[int, Field(ge=5)] = Field(31, description="Points on each path.")
 
 
-class OwnProperty(Section):
+class OwnProperty(Propagated):
     """A property of the user's own."""
 
     file: Path = Field(description="Python file with a function `quantities(potential, ...)`; it is executed.")
@@ -549,7 +614,7 @@ class Properties(Section):
         shipped = [name for name in type(self).model_fields if name != "own" and getattr(self, name) is not None]
         return [*shipped, *self.own]
 
-    def settings(self, name: str) -> Section:
+    def settings(self, name: str) -> Propagated:
         """Section of a property."""
         return self.own[name] if name in self.own else getattr(self, name)
 

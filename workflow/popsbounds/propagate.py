@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from popsbounds.config import Propagate
+from popsbounds.config import Level, Method, Propagate
 from popsbounds.descriptors.snap import SnapCalculator
 from popsbounds.errors import InputError
-from popsbounds.member import Member, evaluate_models
+from popsbounds.implicit import Automatic, Implicit, propagate_automatically
+from popsbounds.member import Member, MemberModel, evaluate_models
 from popsbounds.models import Model
 from popsbounds.progress import progress
 from popsbounds.properties import Property, PropertyError, Value
@@ -34,6 +36,7 @@ DTYPES = {
     "unit": "str",
     "source": "str",
     "method": "str",
+    "level": "str",
     "member": "Int32",
     "value": "float64",
     "status": "str",
@@ -43,8 +46,8 @@ DTYPES = {
 }
 
 
-def value_table(name: str, values: Sequence[Value], source: str, member: int | None = None) -> pd.DataFrame:
-    """Values of one potential as lines of `properties.parquet`.
+def value_table(name: str, values: Sequence[Value], source: str) -> pd.DataFrame:
+    """Values of one potential that is no member as lines of `properties.parquet`.
 
     Parameters
     ----------
@@ -53,14 +56,16 @@ def value_table(name: str, values: Sequence[Value], source: str, member: int | N
     values
         Its values.
     source
-        ``mle``, ``member`` or ``reference``.
-    member
-        Number of the member.
+        ``mle`` or ``reference``.
     """
-    table = pd.DataFrame([vars(v) for v in values], columns=list(Value.__dataclass_fields__)).assign(
-        property=name, source=source, method="explicit", member=member
-    )
-    return table[list(DTYPES)].astype(DTYPES)
+    return _table(name, [(value, source, None, "") for value in values], "explicit")
+
+
+def _table(name: str, rows: Sequence[tuple[Value, str, int | None, str]], method: str) -> pd.DataFrame:
+    """Lines of values, each with its source, member and level."""
+    columns = [*Value.__dataclass_fields__, "source", "member", "level"]
+    table = pd.DataFrame([(*vars(value).values(), *rest) for value, *rest in rows], columns=columns)
+    return table.assign(property=name, method=method)[list(DTYPES)].astype(DTYPES)
 
 
 def concatenate(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -77,6 +82,9 @@ def propagate(
     calculator: SnapCalculator,
     settings: Propagate,
     expected: pd.DataFrame,
+    method: Method = "explicit",
+    levels: Sequence[Level] = ("reduced",),
+    tolerance: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """A property under a batch of members.
 
@@ -94,38 +102,77 @@ def propagate(
         Section `propagate` of the configuration.
     expected
         The MLE's lines: a member that cannot have one has it with a status.
+    method
+        ``explicit`` relaxes, ``implicit`` expands about the MLE, ``auto`` does
+        as much of both as a tolerance asks for.
+    levels
+        Of the expansion, for ``implicit``.
+    tolerance
+        By unit, for ``auto``.
 
     Returns
     -------
     DataFrame
         Lines of `properties.parquet`.
     """
-    known = evaluate_models(models, np.array(list(thetas.values())), settings.families.tolerance_eV_per_atom)
-    tables, started = [], time.perf_counter()
-    wanted = {_key(line): line for line in expected.itertuples()}
-    for (number, theta), mine in zip(progress(thetas.items(), "member", len(thetas)), known, strict=True):
-        calculator.set_theta(theta)
-        potential = Member(mine, calculator, settings.relax)
-        found: dict[tuple, Value] = {}
-        reason = "the member yields no such value"
-        try:
-            for value in prop.values(potential):
-                if _key(value) not in wanted:
-                    at = "" if np.isnan(value.coordinate) else f" at {value.coordinate:.9g}"
-                    raise PropertyError(f"yields {value.structure}, {value.quantity}{at}, which the MLE does not")
-                found[_key(value)] = value
-        except InputError:
-            raise
-        except PropertyError as error:
-            reason = str(error)
-        except Exception as error:  # whatever a potential brings about, the other members go on
-            _LOG.exception("member %d", number)
-            reason = f"{type(error).__name__}: {error}"
-        values = [found.get(key) or _absent(line, reason) for key, line in wanted.items()]
-        tables.append(value_table(name, values, "member", number))
+    relax, wanted = settings.relax, {_key(line): line for line in expected.itertuples()}
+
+    def known(level: Level) -> list[dict[str, MemberModel]]:
+        several = np.array(list(thetas.values()))
+        return evaluate_models(models, several, settings.families.tolerance_eV_per_atom, level)
+
+    def explicit(mine: dict[str, MemberModel]) -> Iterator[tuple[Value, str]]:
+        return ((value, "member") for value in prop.values(Member(mine, calculator, relax)))
+
+    def implicit(mine: dict[str, MemberModel]) -> Iterator[tuple[Value, str]]:
+        return ((value, "implicit") for value in prop.values(Implicit(mine, relax)))
+
+    def automatic(mine: dict[str, MemberModel], second: dict[str, MemberModel]) -> Iterator[tuple[Value, str]]:
+        potential = Automatic(Member(mine, calculator, relax), second)
+        found = propagate_automatically(prop, potential, tolerance or {})
+        return ((value, "member" if relaxed else "implicit") for value, relaxed in found)
+
+    ways: dict[str, Callable[..., Iterator[tuple[Value, str]]]]
+    ways, missing = {"explicit": explicit, "implicit": implicit, "auto": automatic}, "member"
+    needs: dict[str, tuple[Level, ...]] = {"": ("reduced",)}
+    if method == "auto":
+        needs = {"": ("reduced", "second")}
+    if method == "implicit":
+        needs, missing = {level: (level,) for level in levels}, "implicit"
+    rows: list[tuple[Value, str, int | None, str]] = []
+    started = time.perf_counter()
+    for shown, needed in needs.items():
+        each = zip(progress(thetas.items(), "member", len(thetas)), *map(known, needed), strict=True)
+        for (number, theta), *mine in each:
+            if method != "implicit":
+                calculator.set_theta(theta)
+            found = _collected(partial(ways[method], *mine), wanted, number, missing)
+            rows += [(value, source, number, shown) for value, source in found]
     share = 100 * calculator.seconds / (time.perf_counter() - started)
     _LOG.info("%d force calls, %.0f %% of the time in them", calculator.calls, share)
-    return concatenate(tables)
+    return _table(name, rows, method)
+
+
+def _collected(
+    compute: Callable[[], Iterator[tuple[Value, str]]], wanted: Mapping[tuple, Any], number: int, missing: str
+) -> list[tuple[Value, str]]:
+    """Values of one member and their sources, in the order that is wanted; those that are missing have a status."""
+    found: dict[tuple, tuple[Value, str]] = {}
+    reason = "the member yields no such value"
+    try:
+        for value, source in compute():
+            if _key(value) not in wanted:
+                at = "" if np.isnan(value.coordinate) else f" at {value.coordinate:.9g}"
+                raise PropertyError(f"yields {value.structure}, {value.quantity}{at}, which the MLE does not")
+            found[_key(value)] = value, source
+    except InputError:
+        raise
+    except PropertyError as error:
+        reason = str(error)
+    except Exception as error:  # whatever a potential brings about, the other members go on
+        _LOG.exception("member %d", number)
+        reason = f"{type(error).__name__}: {error}"
+    return [found.get(key) or (_absent(line, reason), missing) for key, line in wanted.items()]
 
 
 def _key(line: Any) -> tuple[str, str, str]:

@@ -6,6 +6,8 @@ PROPERTIES = STUDY.properties.names()
 COMPUTED = PROPERTIES if STUDY.reference.calculator is not None else []  # with reference values from a calculator
 PHONON_SOURCES = [source for source, names in (("mle", PROPERTIES), ("reference", COMPUTED)) if "phonon" in names]
 MEMBERS_ONLY = {"trust_radius_A", "basin_displacement", "basin_strain"}
+FANS = {"explicit": "members", "implicit": "implicit", "auto": "auto"}  # ways of propagation, and their folders
+HOW = {"method", "levels", "tolerance"}  # of a property's settings: what the MLE and the reference do not depend on
 CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
@@ -29,13 +31,31 @@ def caption(name):
 def property_settings(name):
     """The part of the configuration that the values of one property depend on, under any potential."""
     relax = STUDY.propagate.relax.model_dump(mode="json", exclude=MEMBERS_ONLY)
-    return settings("material") | {"property": STUDY.properties.settings(name).model_dump(mode="json"), "relax": relax}
+    section = STUDY.properties.settings(name).model_dump(mode="json", exclude=HOW)
+    return settings("material") | {"property": section, "relax": relax}
 
 
 def member_settings(name):
     """The part that the MLE's models and the members' values depend on."""
     propagate = STUDY.propagate.model_dump(mode="json", include={"relax", "families"})
     return property_settings(name) | propagate
+
+
+def fan_out():
+    """Files of all members, whichever way they are propagated."""
+    return [
+        f"{OUT}/{FANS[method]}/{name}/{batch}.parquet"
+        for name in PROPERTIES
+        for method in STUDY.properties.settings(name).methods
+        for batch in BATCHES
+    ]
+
+
+def fan_settings(fan, name):
+    """What the members' values depend on, one way of propagation."""
+    wanted = {"members": set(), "implicit": {"levels"}, "auto": {"tolerance"}}[fan]
+    how = STUDY.properties.settings(name).model_dump(mode="json", include=wanted)
+    return member_settings(name) | {"batch_size": STUDY.propagate.batch_size, "how": how}
 
 
 def property_files(name):
@@ -47,3 +67,4 @@ wildcard_constraints:
     property="|".join(PROPERTIES),
     shard=r"\d+",
     batch=r"\d+",
+    fan="|".join(FANS.values()),

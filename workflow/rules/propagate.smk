@@ -1,4 +1,4 @@
-# Fan-out: property × batch of members, one live LAMMPS a job.
+# Fan-out: way of propagation × property × batch of members, one live LAMMPS a job.
 
 
 rule propagate_members:
@@ -8,16 +8,17 @@ rule propagate_members:
         values=rules.compute_baseline.output.values,
         code=lambda wildcards: property_files(wildcards.property),
     output:
-        f"{OUT}/members/{{property}}/{{batch}}.parquet",
+        f"{OUT}/{{fan}}/{{property}}/{{batch}}.parquet",
     log:
-        f"{OUT}/logs/propagate_members/{{property}}/{{batch}}.log",
+        f"{OUT}/logs/propagate_members/{{fan}}/{{property}}/{{batch}}.log",
     conda:
         "../../envs/popsbounds.yaml"
     resources:
         runtime=lambda wildcards, attempt: attempt * (10 + STUDY.propagate.batch_size),
     params:
-        settings=lambda wildcards: member_settings(wildcards.property) | {"batch_size": STUDY.propagate.batch_size},
+        settings=lambda wildcards: fan_settings(wildcards.fan, wildcards.property),
+        method=lambda wildcards: next(method for method, fan in FANS.items() if fan == wildcards.fan),
     message:
-        "Propagating batch {wildcards.batch} of the members through {wildcards.property}"
+        "Propagating batch {wildcards.batch} of the members through {wildcards.property}, {params.method}"
     script:
         "../scripts/propagate_members.py"

@@ -12,6 +12,7 @@ name = snakemake.wildcards.property
 with np.load(snakemake.input.members) as data:
     mle, theta = data["mle"], data["theta"]
 calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), mle)
+how = config.properties.settings(name)
 propagate(
     name,
     make_property(config, name),
@@ -20,4 +21,7 @@ propagate(
     calculator,
     config.propagate,
     pd.read_parquet(snakemake.input.values),
+    snakemake.params.method,
+    how.levels,
+    how.tolerance,
 ).to_parquet(snakemake.output[0], index=False)

@@ -74,7 +74,6 @@ from ase import Atoms
 
 from popsbounds.band import Band
 from popsbounds.errors import InputError
-from popsbounds.member import Member
 from popsbounds.potential import Potential
 from popsbounds.properties.base import PropertyError, Settings, Value
 from popsbounds.relax import Relaxed
@@ -123,7 +122,7 @@ class OwnProperty:
             raise
         except Exception as error:  # the user's code may do anything
             problem = self._complaint(error) + watched.remark()
-            if isinstance(potential, Member):
+            if potential.is_member:
                 raise PropertyError(f"{self.file} {problem}") from error
             raise InputError(self.file, [problem]) from error
 

@@ -1,0 +1,327 @@
+"""Members without simulation: implicit expansion about the MLE, and its check by one force call.
+
+A minimum X*(Θ) moves with the parameters as dX*/dΘ = −H⁻¹ ∂²U/∂X∂Θ, and for a
+potential that is linear in its parameters the mixed derivative is that of the
+descriptors: members cost linear algebra. `Implicit` answers what a property
+asks at one of three levels of that expansion. `Automatic` puts together, from
+structure to structure, what is predicted, what one force call corrects, and
+what is relaxed, so that values are within a tolerance.
+
+Reference: Perez et al., npj Comput. Mater. 11, 263 (2025), for the first order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from popsbounds.band import Band, MemberBand
+from popsbounds.config import Relax
+from popsbounds.family import MemberFamily
+from popsbounds.member import Member, MemberBasin, MemberModel, from_family
+from popsbounds.potential import Potential
+from popsbounds.properties.base import Property, Value
+from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, strained, uniform_scale
+
+__all__ = ["Automatic", "Implicit", "propagate_automatically"]
+
+# What changes values by less than this share of the tolerance needs no check.
+_TRUSTED = 0.1
+# A correction larger than this share of the tolerance is not trusted to leave less than the tolerance.
+_SAFE = 0.5
+# Cells closer than this (Å) are the same.
+_SAME_CELL = 1e-9
+_OUTSIDE = "beyond the reach of what is known of the MLE"
+
+Way = Literal["predicted", "second", "quadratic", "called", "corrected", "relaxed"]
+
+
+class Implicit(Potential):
+    """A member, answered for without any force call.
+
+    Parameters
+    ----------
+    models
+        By structure, what is known of it at one level of the expansion; see
+        `popsbounds.member.evaluate_models`.
+    settings
+        Tolerances.
+    """
+
+    is_member = True
+
+    def __init__(self, models: Mapping[str, MemberModel], settings: Relax) -> None:
+        self.models, self.settings = models, settings
+        # Structures whose answer is an expansion, in order; families interpolate, within their own tolerance.
+        self.expanded: dict[str, None] = {}
+
+    def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
+        known = self.models.get(name)
+        if not isinstance(known, MemberBasin):
+            return _unknown(atoms)
+        # The families hold more than an order of the expansion.
+        found = known.crystal_of_family(self.settings) if known.reduced.level == "reduced" else None
+        return self._predicted(name, known, atoms) if found is None else found
+
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
+        known = self.models.get(name)
+        if not isinstance(known, MemberBasin) or not known.basin.starts_as(atoms):
+            return _unknown(atoms)
+        return self._predicted(name, known, atoms)
+
+    def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
+        known = self.models.get(name)
+        atoms = strained(crystal.atoms, deformation)
+        if not isinstance(known, MemberBasin):
+            return _unknown(atoms)
+        found = known.strained_of_family(crystal)
+        return self._predicted(name, known, atoms) if found is None else found
+
+    def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
+        family = self.models.get(name)
+        x = family.family.coordinates_of(atoms) if isinstance(family, MemberFamily) else None
+        if not isinstance(family, MemberFamily) or x is None or not family.inside(x):
+            return _unknown(atoms)
+        return from_family(family, x, atoms)
+
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+        known = self.models.get(name)
+        counted = known.unstable_modes() if isinstance(known, MemberBasin) else None
+        if counted is None:
+            raise ArithmeticError("no curvatures are known that break the symmetry")
+        return counted
+
+    def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
+        known = self.models.get(name)
+        scale = uniform_scale(known.model.path[0], images[0]) if isinstance(known, MemberBand) else None
+        if not isinstance(known, MemberBand) or scale is None:
+            return Band([_unknown(image) for image in images], "not_converged", _OUTSIDE, 0)
+        self.expanded[name] = None
+        return known.predict(scale, self.settings)[0]
+
+    def _predicted(self, name: str, known: MemberBasin, atoms: Atoms) -> Relaxed:
+        self.expanded[name] = None
+        point = known.minimum(atoms, self.settings)
+        if point is None:
+            return failed(atoms, "not_converged", NO_MINIMUM)
+        found = known.basin.with_strains(point.predicted())
+        elsewhere = other_basin(known.basin.coordinates.origin, found.atoms, self.settings)
+        return failed(found.atoms, "different_basin", f"{elsewhere} the MLE's structure") if elsewhere else found
+
+
+def _unknown(atoms: Atoms) -> Relaxed:
+    return failed(atoms, "not_converged", _OUTSIDE)
+
+
+class Automatic(Potential):
+    """A member, answered for structure by structure in the way that a plan says; by default as predicted.
+
+    Ways are ``predicted``; ``second``, predicted to second order only, and
+    ``quadratic``, without third derivatives; ``called``, computed where it is
+    predicted to be; ``corrected``, one step of Newton's method from there, as
+    the model's curvatures have it; ``relaxed``.
+
+    Parameters
+    ----------
+    member
+        The member, relaxed; it holds the models.
+    second
+        Its models to second order.
+
+    Attributes
+    ----------
+    plan : dict
+        The way of each structure that is not answered for as predicted.
+    trying : bool
+        Whether a plan is tried only, at no further cost.
+    """
+
+    is_member = True
+
+    def __init__(self, member: Member, second: Mapping[str, MemberModel]) -> None:
+        self.member = member
+        settings = member.settings
+        self._predicted = Implicit(member.models, settings)
+        # Those that cost no force call.
+        self._free: dict[Way, Implicit] = {
+            "predicted": self._predicted,
+            "second": Implicit(second, settings),
+            "quadratic": Implicit({name: model.quadratic() for name, model in member.models.items()}, settings),
+        }
+        self.plan: dict[str, Way] = {}
+        self.trying = False
+        # Answers by structure and way, each with the cell that it was asked for in.
+        self._known: dict[tuple[str, Way], list[tuple[np.ndarray, Relaxed | Band]]] = {}
+        self._spent: Counter[str] = Counter()
+        self._modes: dict[str, int] = {}
+
+    def expanded(self) -> list[str]:
+        """Structures that were asked for whose prediction is an expansion."""
+        return list(self._predicted.expanded)
+
+    def lost(self) -> list[str]:
+        """Structures that were asked for that have no prediction of their own."""
+        return [name for (name, way), found in self._known.items() if way == "predicted" and not found[-1][1].ok]
+
+    def _answer(
+        self,
+        name: str,
+        cell: np.ndarray,
+        ask: Callable[[Potential], Relaxed | Band],
+        check: Callable[[], tuple[Relaxed | Band, Relaxed | Band]],
+    ) -> Any:
+        way = self.plan.get(name, "predicted")
+        known = self._known.setdefault((name, way), [])
+        for before, found in known:
+            if np.abs(before - cell).max() < _SAME_CELL:
+                return found
+        if way in self._free:
+            known.append((cell, ask(self._free[way])))
+            return known[-1][1]
+        predicted = ask(self._predicted)
+        if self.trying and known:
+            # What has cost force calls is not asked for anew by a trial that moves what it lies within.
+            before, found = known[-1]
+            return _moved(found, self._at(name, before), predicted)
+        both: dict[Way, Relaxed | Band] = {}
+        if way == "relaxed":
+            both[way] = ask(self.member)
+            spent = self._spent[name] + both[way].evaluations
+        else:
+            both["called"], both["corrected"] = check()
+            self._spent[name] += both[way].evaluations
+            spent = self._spent[name]
+        self._known.setdefault((name, "predicted"), []).append((cell, predicted))
+        for each, answer in both.items():
+            self._known.setdefault((name, each), []).append((cell, replace(answer, evaluations=spent)))
+        return known[-1][1]
+
+    def _at(self, name: str, cell: np.ndarray) -> Relaxed | Band:
+        """The prediction that was made in a cell."""
+        return next(found for there, found in self._known[name, "predicted"] if np.abs(there - cell).max() < _SAME_CELL)
+
+    def _checked(self, name: str, atoms: Atoms) -> tuple[Relaxed, Relaxed]:
+        """A structure computed where it is predicted to be, and what the forces there make of it."""
+        known = self.member.models[name]
+        assert isinstance(known, MemberBasin)
+        point = known.minimum(atoms, self.member.settings)
+        if point is None:
+            lost = failed(atoms, "not_converged", NO_MINIMUM)
+            return lost, lost
+        found = evaluate(point.atoms, self.member.calculator)
+        if not found.ok:
+            return found, found
+        return known.basin.with_strains(found), known.basin.with_strains(point.corrected(found))
+
+    def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
+        return self._answer(name, atoms.cell[:], lambda p: p._crystal(name, atoms), partial(self._checked, name, atoms))
+
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
+        check = partial(self._checked, name, atoms)
+        return self._answer(name, atoms.cell[:], lambda p: p._relax(name, atoms, crystal), check)
+
+    def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
+        atoms = strained(crystal.atoms, deformation)
+        check = partial(self._checked, name, atoms)
+        return self._answer(name, atoms.cell[:], lambda p: p._strain(name, crystal, deformation), check)
+
+    def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
+        return self._answer(name, atoms.cell[:], lambda p: p._static(name, atoms, crystal, forces), _no_check)
+
+    def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
+        def check() -> tuple[Band, Band]:
+            known, settings = self.member.models[name], self.member.settings
+            assert isinstance(known, MemberBand)
+            scale = uniform_scale(known.model.path[0], images[0]) or 1.0  # it was predicted
+            predicted, q = known.predict(scale, settings)
+            return known.check(scale, q, self.member.calculator, settings) if predicted.ok else (predicted, predicted)
+
+        return self._answer(name, images[0].cell[:], lambda p: p._band(name, images, crystal), check)
+
+    def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
+        if name not in self._modes:
+            self._modes[name] = self.member.unstable_modes(name, relaxed)
+        return self._modes[name]
+
+
+def _moved(found: Any, before: Any, after: Any) -> Any:
+    """An answer in another cell, by how the prediction changes from the one to the other."""
+    if not (found.ok and before.ok and after.ok):
+        return after
+    if isinstance(found, Band):
+        images = zip(found.images, before.images, after.images, strict=True)
+        return replace(found, images=[_moved(*image) for image in images])
+    energy, stress = found.energy + after.energy - before.energy, found.stress + after.stress - before.stress
+    return replace(found, atoms=after.atoms, energy=energy, stress=stress)
+
+
+def _no_check() -> tuple[Relaxed, Relaxed]:
+    raise AssertionError("what does not relax is never checked")
+
+
+def propagate_automatically(
+    prop: Property, potential: Automatic, tolerance: Mapping[str, float]
+) -> list[tuple[Value, bool]]:
+    """A property of one member, by as few force calls as a tolerance allows.
+
+    A structure is checked by one force call where what its model adds to
+    second order, the member's own curvatures or the third derivatives, changes
+    a value by more than a tenth of the tolerance. The call gives the
+    energy at the predicted geometry, and its forces a correction: where that
+    moves a value by more than half of it, the structure is relaxed. It also
+    is where it has no prediction.
+
+    Parameters
+    ----------
+    prop
+        The property.
+    potential
+        The member.
+    tolerance
+        By unit; values in other units go along with the others.
+
+    Returns
+    -------
+    list of (Value, bool)
+        And whether it rests on a structure that was relaxed.
+    """
+
+    def values(plan: dict[str, Way], trying: bool = False) -> list[Value]:
+        potential.plan, potential.trying = plan, trying
+        return list(prop.values(potential))
+
+    def distance(first: list[Value], second: list[Value]) -> float:
+        """Largest difference between values that are judged, in tolerances."""
+        pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.unit in tolerance]
+        if any(a.status != b.status for a, b in pairs):
+            return np.inf
+        return max((abs(a.value - b.value) / tolerance[a.unit] for a, b in pairs if a.status == "ok"), default=0.0)
+
+    plan: dict[str, Way] = {}
+    predicted = values(plan)
+    # What depends on a lost crystal is known only once that is relaxed.
+    while lost := [name for name in potential.lost() if name not in plan]:
+        plan |= dict.fromkeys(lost, "relaxed")
+        predicted = values(plan)
+    before = dict(plan)
+    # Both, lest the two parts cancel in the one and leave nothing to be seen.
+    coarse: tuple[Way, ...] = ("second", "quadratic")
+    for name in potential.expanded():
+        tried = () if name in before else coarse
+        if any(distance(values(before | {name: way}, True), predicted) > _TRUSTED for way in tried):
+            plan[name] = "corrected"
+    corrected = values(plan)
+    checked = [name for name, way in plan.items() if way == "corrected"]
+    relaxed = [name for name in checked if distance(values(plan | {name: "called"}, True), corrected) > _SAFE]
+    final = values(plan | dict.fromkeys(relaxed, "relaxed"))
+    without = values({name: way for name, way in plan.items() if way != "relaxed"})
+    return [
+        (value, value.status != other.status or (value.status == "ok" and value.value != other.value))
+        for value, other in zip(final, without, strict=True)
+    ]
