@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report calibration potentials test gpu benchmark lint format docs clean
+.PHONY: run report calibration potentials extremes test gpu benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -30,6 +30,9 @@ calibration: $(READY)
 
 potentials: $(READY)
 	$(SNAKEMAKE) write_potentials
+
+extremes: $(READY)
+	$(SNAKEMAKE) write_extremes
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -39,6 +39,7 @@ from popsbounds.fit import (
     save,
     summarise,
     training_blocks,
+    whole_posterior,
     widening,
     write_posterior,
 )
@@ -172,11 +173,46 @@ def test_predictions_and_summary(shards, tmp_path):
     np.testing.assert_allclose(table["mean"], values.mean(axis=1))
     np.testing.assert_allclose(table["std"], values.std(axis=1, ddof=1), rtol=1e-6)
 
+    assert not table.columns.str.startswith("analytic").any()
+
     summary = summarise(shards, ridge, corrections, seed=5)
     energies = table[table["kind"] == "energy"]
     mae = (energies["mle"] - energies["truth"]).abs().mean()
     assert summary["errors"]["energy_test"]["MAE_eV_per_atom"] == pytest.approx(mae)
     assert summary["seed"] == 5
+
+
+@pytest.mark.parametrize("kind", ["hypercube", "gaussian", "ensemble"])
+def test_predictions_in_closed_form_are_those_of_many_members(shards, kind):
+    ridge, _, posterior = fitted(shards, Fit(posterior=kind))
+    n_members = len(posterior.corrections) if kind == "ensemble" else 4000
+    members = posterior.draw(n_members, "uniform", np.random.default_rng(0))
+    table = predict(shards, ridge.theta, members, posterior=posterior)
+    free = table[table["std"] > 1e-9]
+    error_of_std = 1e-9 if kind == "ensemble" else 6 / np.sqrt(2 * n_members)
+    std = free["std"] * np.sqrt((n_members - 1) / n_members)
+    np.testing.assert_allclose(free["analytic_std"], std, rtol=error_of_std)
+    off = (free["analytic_mean"] - free["mean"]).abs() / free["std"]
+    assert off.max() < (1e-9 if kind == "ensemble" else 6 / np.sqrt(n_members))
+    if kind == "gaussian":
+        np.testing.assert_allclose(free["analytic_high"] - free["mle"], free["high"] - free["mle"], rtol=0.35)
+        few = predict(shards, ridge.theta, members[:10], posterior=posterior)
+        assert (few["analytic_high"] <= table["analytic_high"]).all()
+    else:
+        assert (table["analytic_low"] <= table["low"] + 1e-12).all()
+        assert (table["analytic_high"] >= table["high"] - 1e-12).all()
+    if kind == "ensemble":
+        np.testing.assert_allclose(table["analytic_low"], table["low"])
+
+    whole = whole_posterior(table)
+    for name in ("mean", "std", "low", "high"):
+        np.testing.assert_array_equal(whole[name], table[f"analytic_{name}"])
+    judged = calibration(whole, "whole", None)
+    assert judged["n_members"].isna().all()
+    both = pd.concat([calibration(table, kind, n_members), judged])
+    assert str(both["n_members"].dtype) == "Int32"
+    by_posterior = both.groupby("posterior")
+    assert (by_posterior["MAE"].first() == by_posterior["MAE"].first().iloc[0]).all()
 
 
 @pytest.mark.parametrize("kind", ["hypercube", "gaussian", "ensemble"])

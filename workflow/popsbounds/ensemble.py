@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from popsbounds.config import load_config
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "write_potentials"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,29 @@ class Ensemble:
         members
             Which members; None for all.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         numbers = range(len(self.members)) if members is None else members
-        for name, theta in [("mle", self.mle), *((f"{i:04d}", self.members[i]) for i in numbers)]:
-            coefficients, parameters = folder / f"{name}.snapcoeff", folder / f"{name}.snapparam"
-            self.model.write_coefficients(coefficients, theta)
-            self.model.write_parameters(parameters)
-            commands = "\n".join(self.model.pair_commands(coefficients, parameters)) + "\n"
-            # Names without the folder: it can be moved, and LAMMPS is run in it.
-            (folder / f"{name}.in").write_text(commands.replace(f"{folder.resolve()}/", ""))
+        thetas = {"mle": self.mle} | {f"{i:04d}": self.members[i] for i in numbers}
+        write_potentials(folder, self.model, thetas)
+
+
+def write_potentials(folder: str | Path, model: SnapModel, thetas: Mapping[str, np.ndarray]) -> None:
+    """Write potentials that LAMMPS reads as they are.
+
+    Parameters
+    ----------
+    folder
+        Receives of each `<name>.snapcoeff`, `<name>.snapparam` and `<name>.in`.
+    model
+        Their form.
+    thetas
+        Parameters by name, shape (P,).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, theta in thetas.items():
+        coefficients, parameters = folder / f"{name}.snapcoeff", folder / f"{name}.snapparam"
+        model.write_coefficients(coefficients, theta)
+        model.write_parameters(parameters)
+        commands = "\n".join(model.pair_commands(coefficients, parameters)) + "\n"
+        # Names without the folder: it can be moved, and LAMMPS is run in it.
+        (folder / f"{name}.in").write_text(commands.replace(f"{folder.resolve()}/", ""))

@@ -50,11 +50,13 @@ __all__ = [
     "summarise",
     "total",
     "training_blocks",
+    "whole_posterior",
     "widening",
     "write_posterior",
 ]
 
 _BINS = 121
+_SPREAD = ("mean", "std", "low", "high")
 _Stage = TypeVar("_Stage")
 _Sum = TypeVar("_Sum", Moments, Corrections)
 
@@ -175,10 +177,10 @@ def write_posterior(path: Path, ridge: Ridge, posterior: Posterior, corrections:
     """Write `posterior.npz`.
 
     Holds the kind of the posterior and its fields: theta_mle (P,), modes (P, K)
-    and low, high (K,) of a hypercube with the coordinates of its axes, factor (P, K) of a Gaussian, corrections
-    (M, P) of an ensemble. Beside them covariance_factor (P, P; C Cᵀ = (Xᵀ W X + λ/α S²)⁻¹ for
-    weights of mean one), alpha and lambda of the fit, and how many rows have a correction
-    (n_corrections) or too little leverage for one (n_skipped).
+    and low, high (K,) of a hypercube with the training rows low_row, high_row (K,) that set them and the coordinates
+    of its axes, factor (P, K) of a Gaussian, corrections (M, P) of an ensemble with their training rows, rows (M,).
+    Beside them covariance_factor (P, P; C Cᵀ = (Xᵀ W X + λ/α S²)⁻¹ for weights of mean one), alpha and lambda of the
+    fit, and how many rows have a correction (n_corrections) or too little leverage for one (n_skipped).
     """
     arrays: dict[str, Any] = {_KEYS.get(f.name, f.name): getattr(posterior, f.name) for f in fields(posterior)}  # type: ignore[arg-type]
     arrays |= {
@@ -200,7 +202,13 @@ def read_posterior(path: Path) -> Posterior:
         return kind(**{f.name: data[_KEYS.get(f.name, f.name)] for f in fields(kind)})
 
 
-def predict(shards: Sequence[Shard], mle: np.ndarray, members: np.ndarray, split: str = "test") -> pd.DataFrame:
+def predict(
+    shards: Sequence[Shard],
+    mle: np.ndarray,
+    members: np.ndarray,
+    split: str = "test",
+    posterior: Posterior | None = None,
+) -> pd.DataFrame:
     """Held-out data against the MLE and the ensemble.
 
     Parameters
@@ -213,12 +221,17 @@ def predict(shards: Sequence[Shard], mle: np.ndarray, members: np.ndarray, split
         Shape (M, P).
     split
         Which of the data.
+    posterior
+        The posterior that the members are drawn from, for the columns in closed form.
 
     Returns
     -------
     DataFrame
         kind, frame, atom, component, group, truth, mle, mean, std, low, high;
         eV/atom for energies, eV/Å for forces; the reference potential is included.
+        With `posterior` also analytic_mean, analytic_std, analytic_low,
+        analytic_high: of the whole posterior, exact as energies and forces are
+        linear in Θ; a Gaussian is bounded as far as M members reach on average.
     """
     parts = []
     for shard in shards:
@@ -231,6 +244,7 @@ def predict(shards: Sequence[Shard], mle: np.ndarray, members: np.ndarray, split
             table = shard.rows[part][use]
             ensemble = x @ members.T
             reference = table["reference"].to_numpy()
+            analytic = {} if posterior is None else _closed_form(posterior, x, reference, len(members))
             parts.append(
                 table[["kind", "frame", "atom", "component", "group", "truth"]].assign(
                     mle=x @ mle + reference,
@@ -238,9 +252,22 @@ def predict(shards: Sequence[Shard], mle: np.ndarray, members: np.ndarray, split
                     std=ensemble.std(axis=1, ddof=1),
                     low=ensemble.min(axis=1) + reference,
                     high=ensemble.max(axis=1) + reference,
+                    **analytic,
                 )
             )
     return pd.concat(parts, ignore_index=True)
+
+
+def _closed_form(posterior: Posterior, x: np.ndarray, reference: np.ndarray, n_members: int) -> dict[str, np.ndarray]:
+    mean, std = posterior.moments(x)
+    low, high = posterior.bounds(x, n_members)
+    values = (mean + reference, std, low + reference, high + reference)
+    return {f"analytic_{name}": value for name, value in zip(_SPREAD, values, strict=True)}
+
+
+def whole_posterior(pointwise: pd.DataFrame) -> pd.DataFrame:
+    """The table of `predict` with the closed form over the whole posterior in the place of the members."""
+    return pointwise.assign(**{name: pointwise[f"analytic_{name}"] for name in _SPREAD})
 
 
 def deviations(
@@ -343,7 +370,7 @@ def coverage_caveats(calibration: pd.DataFrame, settings: Fit) -> list[str]:
     Parameters
     ----------
     calibration
-        The contract's table.
+        The contract's table, the members' rows.
     settings
         How the posterior was made.
 

@@ -133,6 +133,7 @@ rule fit_posterior:
         measured=expand(rules.measure_posterior.output[0], shard=SHARDS),
     output:
         posterior=f"{OUT}/fit/posterior.npz",
+        rows=f"{OUT}/fit/rows.npz",
         summary=f"{OUT}/fit/summary.json",
         coefficients=f"{OUT}/tables/coefficients.parquet",
     log:
@@ -154,6 +155,7 @@ rule predict_test:
     input:
         matrices=rules.prepare_fit.input.matrices,
         rows=rules.prepare_fit.input.rows,
+        posterior=rules.fit_posterior.output.posterior,
         members=f"{OUT}/ensemble/members.npz",
     output:
         pointwise=f"{OUT}/tables/pointwise.parquet",
