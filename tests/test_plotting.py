@@ -20,7 +20,9 @@ from popsbounds.plotting import (
     FIGURES,
     coefficients,
     curves,
+    drivers,
     elastic,
+    implicit,
     interstitials,
     own,
     paths,
@@ -28,10 +30,12 @@ from popsbounds.plotting import (
     phonons,
     pointwise,
     posteriors,
+    sampling,
     spearman,
     surfaces,
 )
 from popsbounds.plotting.style import COLOURS, save, structure_label
+from popsbounds.pops.posteriors import expected_reach
 
 ELASTIC = ["C11", "C12", "C44", "bulk_modulus", "shear_modulus"]
 MEMBERS = 20
@@ -56,6 +60,7 @@ def datum(
             "unit": unit,
             "source": ["mle", "reference"] + ["member"] * MEMBERS,
             "method": "explicit",
+            "level": "",
             "member": pd.array([pd.NA, pd.NA, *range(MEMBERS)], dtype="Int32"),
             "value": centre + 0.1 * rng.normal(size=n),
             "status": "ok",
@@ -530,7 +535,7 @@ def test_a_study_without_ranks_still_has_its_figure(bounds: pd.DataFrame) -> Non
 
 
 def _columns(bounds: pd.DataFrame) -> list[str]:
-    known = ["property", "structure", "quantity", "unit", "coordinate", "method"]
+    known = ["property", "structure", "quantity", "unit", "coordinate", "method", "level"]
     assert set(known) <= set(bounds.columns)
     return [*known, "source", "member", "value", "status"]
 
@@ -539,3 +544,422 @@ def test_colours_differ_in_brightness() -> None:
     """The bars must be told apart in grey print too."""
     brightness = [np.dot(to_rgba(COLOURS[name])[:3], [0.299, 0.587, 0.114]) for name in ("mle", "std", "range")]
     assert np.all(np.diff(brightness) > 0.15)
+
+
+LEVELS = {"first": 1e-1, "second": 1e-2, "reduced": 1e-3}  # errors over the members' std
+MANY = 60
+
+
+def ways(prop: str, structure: str, quantity: str, unit: str, values: np.ndarray, calls: int) -> pd.DataFrame:
+    """One quantity of the members by every method; the odd ones by the automatic one were relaxed."""
+    rng = np.random.default_rng(len(structure + quantity))
+    table = pd.DataFrame(
+        {
+            "property": prop, "structure": structure, "quantity": quantity, "unit": unit, "source": "member",
+            "method": "explicit", "level": "", "member": pd.array(range(len(values)), dtype="Int32"),
+            "value": values, "status": "ok", "reason": "",
+            "evaluations": pd.array([calls] * len(values), dtype="Int32"), "coordinate": np.nan,
+        }
+    )  # fmt: skip
+    std = values.std(ddof=1) if len(values) > 1 else 0.0
+    parts = [table]
+    for level, error in LEVELS.items():
+        shifted = values + error * std * rng.standard_t(3, size=len(values))
+        parts.append(table.assign(source="implicit", method="implicit", level=level, value=shifted, evaluations=0))
+    relaxed = table["member"] % 2 == 1
+    checked = table["evaluations"].where(relaxed, 1)
+    near = table["value"].where(relaxed, values + 1e-5 * std)
+    source = np.where(relaxed, "member", "implicit")
+    parts.append(table.assign(source=source, method="auto", value=near, evaluations=checked))
+    return pd.concat(parts, ignore_index=True).astype({"evaluations": "Int32"})
+
+
+@pytest.fixture(scope="module")
+def many_ways() -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    parts = []
+    for k, name in enumerate(["fcc", "hcp", "bcc"]):
+        parts.append(ways("formation", name, "volume", "A3/atom", 16 + k / 5 + 0.1 * rng.normal(size=MANY), 4))
+        energy = np.zeros(MANY) if name == "bcc" else k / 3 + 0.1 * rng.normal(size=MANY)
+        parts.append(ways("formation", name, "formation_energy", "eV/atom", energy, 4))
+    parts.append(ways("neb", "vacancy_hop", "barrier", "eV", 1.7 + 0.2 * rng.normal(size=MANY), 40))
+    parts.append(ways("elastic", "bcc", "C11", "GPa", 500 + 20 * rng.normal(size=MANY), 0))
+    table = pd.concat(parts, ignore_index=True)
+    lost = (table["quantity"] == "barrier") & (table["member"] == 5) & (table["level"] == "second")
+    return table.assign(value=table["value"].mask(lost), status=table["status"].mask(lost, "unstable"))
+
+
+def by_level(table: pd.DataFrame, prop: str, structure: str, quantity: str, name: str) -> pd.DataFrame:
+    """Explicit and other values of the members that have both."""
+    rows = chosen(table, prop, quantity, structure)
+    rows = rows[(rows["status"] == "ok") & (rows["quantity"] == quantity)]
+    way = (rows["method"] == "auto") if name == "auto" else (rows["level"] == name)
+    pair = {"explicit": rows[rows["method"] == "explicit"], "implicit": rows[way]}
+    return pd.concat({key: part.set_index("member")["value"] for key, part in pair.items()}, axis=1).dropna()
+
+
+PANELS = [
+    ("volume of bcc", "formation", "bcc", "volume"),
+    ("volume of hcp", "formation", "hcp", "volume"),
+    ("barrier of the vacancy hop", "neb", "vacancy_hop", "barrier"),
+]
+
+
+def cells(axes: Axes) -> dict[str, list[str]]:
+    """Rows of the table of numbers: name -> cells from left to right."""
+    rows: dict[float, list[tuple[float, str]]] = {}
+    for text in axes.texts:
+        rows.setdefault(text.get_position()[1], []).append((text.get_position()[0], text.get_text()))
+    lines = [[word for _, word in sorted(row)] for row in rows.values()]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_implicit_values_beside_explicit_ones(many_ways: pd.DataFrame) -> None:
+    figure = implicit.implicit_against_explicit(many_ways)
+    truncation = statistics.truncation(many_ways)
+    grid = np.array(figure.axes).reshape(3, 3)
+    for (parity, errors, numbers), (title, *key) in zip(grid.T, PANELS, strict=True):
+        assert parity.get_title(loc="left") == title
+        known = truncation[(truncation[["property", "structure", "quantity"]] == key).all(axis=1)]
+        table = cells(numbers)
+        for name, level in implicit.LEVELS.items():
+            both = by_level(many_ways, *key, name)
+            assert len(both) == MANY - (name == "second" and "barrier" in key)
+            (points,) = lines(parity, name)
+            np.testing.assert_allclose(points, both[["explicit", "implicit"]])
+            (points,) = lines(errors, name)
+            np.testing.assert_allclose(points[:, 0], both["explicit"])
+            np.testing.assert_allclose(points[:, 1], both["implicit"] - both["explicit"])
+            bottom, top = errors.get_ylim()
+            assert ((bottom < points[:, 1]) & (points[:, 1] < top)).all()
+            row = known[known["method" if name == "auto" else "level"] == name].iloc[0]
+            error, relative, calls = table[level.name]
+            if name != "auto":
+                assert float(error) == pytest.approx(row["median_error_over_std"], rel=0.06)
+                assert float(relative.removesuffix(" %")) == pytest.approx(100 * row["median_relative_error"], rel=0.06)
+            assert float(calls) == pytest.approx(row["evaluations"], rel=0.06)
+        explicit = chosen(many_ways, key[0], key[2], key[1])
+        explicit = explicit[explicit["method"] == "explicit"]
+        np.testing.assert_allclose([line[0, 1] for line in lines(errors, "std")], [
+            -explicit["value"].std(), explicit["value"].std(),
+        ])  # fmt: skip
+        assert float(table["explicit"][-1]) == explicit["evaluations"].mean()
+        assert not [text for text in parity.texts if "beyond" in text.get_text()]
+    assert grid[0, 0].get_ylabel() == "implicit volume (Å³/atom)"
+    assert grid[1, 2].get_ylabel() == "implicit − explicit (eV)"
+    least = f"{MANY} members; fewest with both values: {MANY - 1} (second order, barrier of the vacancy hop)"
+    assert figure.get_supxlabel() == least
+
+
+def test_implicit_of_one_level_and_other_phases(many_ways: pd.DataFrame) -> None:
+    rows = many_ways[(many_ways["structure"] != "hcp") & (many_ways["property"] == "formation")]
+    rows = rows[rows["level"].isin(["", "second"]) & (rows["method"] != "auto")]
+    figure = implicit.implicit_against_explicit(rows)
+    # The zero of the formation energies comes first, though it is last in the table.
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    assert titles == ["volume of bcc", "volume of fcc"]
+    assert figure.legends[0].get_texts()[0].get_text() == "second order"
+    assert set(cells(figure.axes[-1])) >= {"explicit", "second order"}
+    assert "reduced model" not in cells(figure.axes[-1])
+    assert not lines(figure.axes[0], "first")
+
+
+def test_implicit_cuts_and_counts_points_far_out(many_ways: pd.DataFrame) -> None:
+    far = (many_ways["structure"] == "hcp") & (many_ways["quantity"] == "volume") & (many_ways["level"] == "first")
+    far &= many_ways["member"].isin([2, 3])
+    rows = many_ways.assign(value=many_ways["value"].mask(far, 900.0))
+    parity, errors = np.array(implicit.implicit_against_explicit(rows).axes).reshape(3, 3)[:2, 1]
+    assert [text.get_text() for text in parity.texts] == ["2 points beyond, to 900"]
+    assert arrows(parity) == ["^", "^"]  # the points of first order, and the mark
+    (points,) = lines(parity, "first")
+    assert points[:, 1].max() == parity.get_ylim()[1] < 20
+    (points,) = lines(errors, "first")  # none is lost here
+    assert points[:, 1].max() > 800
+    assert errors.get_ylim()[1] > 800
+
+
+@pytest.mark.parametrize("change", ["explicit only", "implicit only", "all failed", "nothing"])
+def test_nothing_implicit_to_compare(many_ways: pd.DataFrame, change: str) -> None:
+    explicit = many_ways["method"] == "explicit"
+    table = {
+        "explicit only": many_ways[explicit],
+        "implicit only": many_ways[~explicit],
+        "all failed": many_ways.assign(status="failed", value=np.nan),
+        "nothing": many_ways.head(0),
+    }[change]
+    figure = implicit.implicit_against_explicit(table)
+    assert not figure.axes
+    assert "Nothing to compare" in figure.texts[0].get_text()
+
+
+def test_implicit_of_members_that_agree_or_are_one(many_ways: pd.DataFrame) -> None:
+    same = many_ways.assign(value=2.0)
+    for table in (same, many_ways[many_ways["member"] == 0]):
+        figure = implicit.implicit_against_explicit(table)
+        assert all(np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all() for axes in figure.axes)
+        assert cells(figure.axes[-1])["first order"][0] == "–"
+        figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.0123, "0.012"), (1234.5, "1,234"), (1.26e-5, "1.3·10⁻⁵"), (np.nan, "–")]
+)
+def test_numbers_of_two_digits(value: float, text: str) -> None:
+    assert implicit._number(value) == text
+
+
+def closed_form(properties: pd.DataFrame, reach: float) -> pd.DataFrame:
+    """Analytic table: the members' own moments, and a range of that many standard deviations."""
+    key = ["property", "structure", "quantity", "unit", "coordinate"]
+    members = properties[properties["method"] == "explicit"]
+    table = members.groupby(key, dropna=False, sort=False)["value"].agg(["mean", "std"]).reset_index()
+    return table.assign(low=table["mean"] - reach * table["std"], high=table["mean"] + reach * table["std"])
+
+
+def with_mle(properties: pd.DataFrame, shift: float = 0.5) -> pd.DataFrame:
+    """The members' table with an MLE and a reference, each from one of the members."""
+    first = properties[(properties["method"] == "explicit") & (properties["member"] == 0)]
+    rows = [first.assign(source=source, member=pd.NA) for source in ("mle", "reference")]
+    rows[1]["value"] = rows[1]["value"] * (1 + 0.01 * shift)
+    return pd.concat([*rows, properties], ignore_index=True).astype({"member": "Int32"})
+
+
+SAMPLED = [
+    ("formation energy of fcc", "formation", "fcc", "formation_energy"),
+    ("C₁₁ of bcc", "elastic", "bcc", "C11"),
+    ("barrier of the hop", "neb", "vacancy_hop", "barrier"),
+]
+
+
+def upright_band(axes: Axes, label: str) -> np.ndarray:
+    """Position, lower and upper edge of the only band of that label, [n, 3]."""
+    (item,) = [item for item in axes.collections if item.get_label() == label]
+    edges = pd.DataFrame(item.get_paths()[0].vertices).groupby(0)[1].agg(["min", "max"])
+    return edges.reset_index().to_numpy()
+
+
+def assert_sampled(axes: Axes, values: np.ndarray) -> None:
+    """Band of the first members, and their mean ± std."""
+    so_far = pd.Series(values).expanding()
+    mean, std = so_far.mean(), so_far.std().fillna(0)
+    number = np.arange(1, len(values) + 1)
+    bottom, top = axes.get_ylim()
+    for label, low, high in (("range", so_far.min(), so_far.max()), ("std", mean - std, mean + std)):
+        band = upright_band(axes, label)
+        expected = np.column_stack([number, low.clip(bottom, top), high.clip(bottom, top)])
+        np.testing.assert_allclose(band, expected, atol=1e-12)
+
+
+def test_sampled_bounds_beside_analytic_ones(many_ways: pd.DataFrame) -> None:
+    table = with_mle(many_ways)
+    rows = statistics.bounds(table, analytic=closed_form(table, expected_reach(MANY)))
+    figure = sampling.sampled_against_analytic(table.sample(frac=1, random_state=0), rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [title for title, *_ in SAMPLED]
+    for axes, (_, *key) in zip(figure.axes, SAMPLED, strict=True):
+        both = rows[(rows[["property", "structure", "quantity"]] == key).all(axis=1)].set_index("method")
+        values = table[(table[["property", "structure", "quantity"]] == key).all(axis=1)]
+        values = values[(values["method"] == "explicit") & (values["source"] == "member")]["value"].to_numpy()
+        assert_sampled(axes, values)
+        row = both.loc["analytic"]
+        heights = {
+            "analytic low": row["low"], "analytic high": row["high"], "analytic mean − std": row["mean"] - row["std"],
+            "analytic mean + std": row["mean"] + row["std"], "mle": row["mle"], "reference": row["reference"],
+        }  # fmt: skip
+        for name, height in heights.items():
+            (line,) = lines(axes, name)
+            np.testing.assert_allclose(line[:, 1], height)
+        reach = lines(axes, "reach")
+        assert len(reach) == 2
+        for sign, curve in zip((-1, 1), reach, strict=True):
+            assert (curve[0, 0], curve[-1, 0]) == (1, MANY)
+            np.testing.assert_allclose(
+                curve[:, 1], [row["mean"] + sign * row["std"] * expected_reach(int(m)) for m in curve[:, 0]]
+            )
+            # For a Gaussian the curve ends where its bounds are.
+            assert curve[-1, 1] == pytest.approx(row["high"] if sign > 0 else row["low"])
+        share = 100 * both.loc["explicit", "width_over_analytic"]
+        assert [text.get_text() for text in axes.texts] == [f"members: {share:.0f} % of the analytic range"]
+    assert figure.axes[1].get_ylabel() == "C₁₁ (GPa)"
+    assert figure.get_supxlabel() == f"{MANY} members"
+
+
+def test_sampled_bounds_within_a_wide_box(many_ways: pd.DataFrame) -> None:
+    table = with_mle(many_ways)
+    closed = closed_form(table, 50)
+    wild = (table["quantity"] == "barrier") & (table["member"] == 9) & (table["source"] == "member")
+    table["value"] = table["value"].mask(wild & (table["method"] == "explicit"), 80.0)
+    rows = statistics.bounds(table, analytic=closed)
+    figure = sampling.sampled_against_analytic(table, rows)
+    for axes, (_, *key) in zip(figure.axes, SAMPLED, strict=True):
+        row = rows[(rows[["property", "structure", "quantity"]] == key).all(axis=1)].set_index("method").loc["analytic"]
+        assert not lines(axes, "analytic low")
+        assert not lines(axes, "analytic high")
+        words = [text.get_text() for text in axes.texts]
+        assert any(text.startswith("low ") for text in words)
+        assert any(text.startswith("high ") for text in words)
+        bottom, top = axes.get_ylim()
+        assert top - bottom < 15 * row["std"]
+        assert sorted(arrows(axes)) == sorted(["v", "^"] + ["^"] * ("80" in words))
+    assert "80" in words  # the wild member, in the last panel
+    assert upright_band(figure.axes[2], "range")[:, 2].max() == figure.axes[2].get_ylim()[1]
+
+
+def test_sampled_bounds_by_the_next_best_method(many_ways: pd.DataFrame) -> None:
+    table = with_mle(many_ways)
+    closed = closed_form(table, 3.0)
+    for method, word, kept in (("auto", "automatic", ["auto", "implicit"]), ("implicit", "implicit", ["implicit"])):
+        part = table[table["method"].isin(kept) | table["source"].isin(["mle", "reference"])]
+        axes = sampling.sampled_against_analytic(part, statistics.bounds(part, analytic=closed)).axes[0]
+        assert axes.get_title(loc="left") == "formation energy of fcc"
+        assert axes.get_xlabel() == f"members, {word}"
+        values = chosen(part, "formation", "formation_energy", "fcc")
+        values = values[(values["method"] == method) & values["level"].isin(["", "reduced"])]["value"]
+        assert_sampled(axes, values.to_numpy())
+
+
+def test_sampled_bounds_of_own_quantities_and_of_none(many_ways: pd.DataFrame) -> None:
+    mine = with_mle(many_ways[many_ways["quantity"] == "C11"]).assign(property="mine", quantity="a_stiffness")
+    rows = statistics.bounds(mine, analytic=closed_form(mine, 3.0))
+    (axes,) = sampling.sampled_against_analytic(mine, rows).axes
+    assert axes.get_title(loc="left") == "mine: a stiffness of bcc"
+    unknown = sampling.sampled_against_analytic(mine, rows.assign(reference=np.nan))
+    assert "reference" not in [text.get_text() for text in unknown.legends[0].get_texts()]
+    failed = mine.assign(status=mine["status"].mask(mine["source"] == "member", "failed"))
+    failed = failed[failed["method"] == "explicit"]
+    for properties, bounds in (
+        (mine, statistics.bounds(mine)),
+        (failed, statistics.bounds(failed, analytic=closed_form(mine, 3.0))),
+        (mine.head(0), rows.head(0)),
+    ):
+        figure = sampling.sampled_against_analytic(properties, bounds)
+        assert not figure.axes
+        assert "Nothing to compare" in figure.texts[0].get_text()
+
+
+def shares(prop: str, structure: str, quantity: str, groups: list[str], n_axes: int = 60) -> pd.DataFrame:
+    """Rows of `drivers` of one quantity."""
+    rng = np.random.default_rng(len(prop + structure + quantity))
+    parts = []
+    axis = np.sort(rng.dirichlet(np.full(n_axes, 0.1)))[::-1]
+    listed = {str(k): share for k, share in enumerate(axis[:50])} | ({"other": axis[50:].sum()} if n_axes > 50 else {})
+    energy = rng.random()
+    sizes = {name: 100 * (k + 1) for k, name in enumerate(groups)}
+    for by, found, n_rows in (
+        ("axis", listed, {}),
+        ("group", dict(zip(groups, rng.dirichlet(np.ones(len(groups))), strict=True)), sizes),
+        ("kind", {"energy": energy, "force": 1 - energy}, {"energy": 20, "force": 60}),
+    ):
+        table = pd.DataFrame({"by": by, "name": list(found), "share": list(found.values())})
+        parts.append(table.assign(n_rows=table["name"].map(n_rows).astype("Int64")))
+    return pd.concat(parts).assign(property=prop, structure=structure, quantity=quantity)
+
+
+GROUPS = [f"group_{k}" for k in range(10)]
+DRIVEN = [
+    *[("formation", name, "formation_energy") for name in ("fcc", "hcp", "sigma")],
+    *[("elastic", "bcc", name) for name in ("C11", "C12", "C44")],
+    *[("neb", "vacancy_hop", name) for name in ("barrier", "vacancy_formation_energy")],
+    *[("mine", name, "charge") for name in ("left", "right")],
+]
+FOLLOW = [("formation", "bcc", "volume"), ("elastic", "bcc", "bulk_modulus")]  # not shown
+
+
+@pytest.fixture(scope="module")
+def driven() -> pd.DataFrame:
+    return pd.concat([shares(*key, GROUPS) for key in DRIVEN + FOLLOW], ignore_index=True)
+
+
+def segments(axes: Axes) -> dict[float, dict[str, tuple[float, float]]]:
+    """Stacked bars: height -> name -> left end and width."""
+    found: dict[float, dict[str, tuple[float, float]]] = {}
+    for bars_ in axes.containers:
+        (patch,) = bars_.patches
+        middle = round(patch.get_y() + patch.get_height() / 2, 6)
+        found.setdefault(middle, {})[bars_.get_label()] = (patch.get_x(), patch.get_width())
+    return found
+
+
+def test_drivers_by_group_kind_and_axis(driven: pd.DataFrame) -> None:
+    figure = drivers.variance_drivers(driven.sample(frac=1, random_state=0).sort_index())
+    left, right, middle = figure.axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == [
+        "training rows", "fcc", "hcp", "σ", "C₁₁", "C₁₂", "C₄₄", "barrier", "formation", "left", "right",
+    ]  # fmt: skip
+    assert [text.get_text() for text in left.texts if not text.get_text().isdigit()] == [
+        "formation energies", "elastic, bcc", "vacancy", "mine, charge",
+    ]  # fmt: skip
+    stacks = segments(left)
+    assert sorted(stacks) == pytest.approx(left.get_yticks())
+    keys = driven.set_index(["property", "structure", "quantity"])
+    groups = keys[keys["by"] == "group"]
+    table = groups.set_index("name", append=True)["share"].unstack().loc[DRIVEN]
+    order = list(table.mean().sort_values(ascending=False).index)
+    named, rest = order[:7], order[7:]
+    for height, key in zip(sorted(stacks)[1:], DRIVEN, strict=True):
+        stack = stacks[height]
+        assert list(stack) == [*named, "3 other groups"]
+        for name in named:
+            assert stack[name][1] == pytest.approx(100 * table.loc[key, name])
+        assert stack["3 other groups"][1] == pytest.approx(100 * table.loc[key, rest].sum())
+        ends = np.cumsum([width for _, width in stack.values()])
+        assert [start for start, _ in stack.values()] == pytest.approx([0, *ends[:-1]])
+        assert ends[-1] == pytest.approx(100)
+    sizes = pd.Series({name: 100 * (k + 1) / 5500 for k, name in enumerate(GROUPS)})
+    for name in named:
+        assert stacks[0.0][name][1] == pytest.approx(100 * sizes[name])
+    assert stacks[0.0]["3 other groups"][1] == pytest.approx(100 * sizes[rest].sum())
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == [n.replace("_", " ") for n in named[:2]]
+
+    energies = keys[(keys["by"] == "kind") & (keys["name"] == "energy")]["share"]
+    (points,) = lines(middle, "energy")
+    np.testing.assert_allclose(points[:, 0], [25, *(100 * energies.loc[DRIVEN])])
+    np.testing.assert_allclose(points[:, 1], left.get_yticks())
+
+    axis = keys[(keys["by"] == "axis") & (keys["name"] != "other")]
+    assert len(right.lines) == 4
+    for line, prop in zip(right.lines, ["formation", "elastic", "neb", "mine"], strict=True):
+        curves_ = np.array([axis.loc[key, "share"].cumsum() for key in DRIVEN if key[0] == prop])
+        np.testing.assert_allclose(line.get_xdata(), np.arange(1, 51))
+        np.testing.assert_allclose(line.get_ydata(), 100 * curves_.mean(axis=0))
+        band = upright_band(right, f"range {prop}")
+        np.testing.assert_allclose(band[:, 1:], 100 * np.column_stack([curves_.min(axis=0), curves_.max(axis=0)]))
+        needed = 1 + int((curves_.mean(axis=0) < 0.9).sum())
+        assert line.get_label().split(": ")[1] == (str(needed) if needed <= 50 else "> 50")
+    assert not figure.get_supxlabel()
+
+
+def test_drivers_of_few_groups_without_axes_or_kinds(driven: pd.DataFrame) -> None:
+    eight = pd.concat([shares(*key, GROUPS[:8], n_axes=12) for key in DRIVEN[:2]])
+    left, right, _ = drivers.variance_drivers(eight).axes
+    assert not [name for stack in segments(left).values() for name in stack if "other" in name]
+    assert right.lines[0].get_ydata()[-1] == pytest.approx(100)
+    assert len(drivers.variance_drivers(eight[eight["by"] == "group"]).axes) == 1
+    one = pd.concat([shares(*key, ["train"]) for key in DRIVEN[:1]])
+    assert segments(drivers.variance_drivers(one).axes[0]) == {0.0: {"train": (0, 100)}, 2.5: {"train": (0, 100)}}
+    for nothing in (driven.head(0), driven[driven["quantity"] == "volume"]):
+        figure = drivers.variance_drivers(nothing)
+        assert not figure.axes
+        assert "Nothing to share out" in figure.texts[0].get_text()
+
+
+def test_drivers_say_what_does_not_fit(driven: pd.DataFrame) -> None:
+    more = pd.concat([shares("mine", f"s{k}", "charge", GROUPS) for k in range(40)])
+    figure = drivers.variance_drivers(pd.concat([driven, more], ignore_index=True))
+    left = figure.axes[0]
+    shown = len(left.get_yticks()) - 1
+    assert shown == drivers.MOST
+    assert figure.get_supxlabel() == f"not shown: {len(DRIVEN) + 40 - drivers.MOST} of mine"
+
+
+def test_figures_of_several_tables_are_the_same_each_time(
+    many_ways: pd.DataFrame, driven: pd.DataFrame, tmp_path: Path
+) -> None:
+    table = with_mle(many_ways)
+    rows = statistics.bounds(table, analytic=closed_form(table, 50))
+    for name, tables in {"implicit": [table], "sampling": [table, rows], "drivers": [driven]}.items():
+        first = save(FIGURES[name](*tables), tmp_path / "a" / name)
+        with mpl.rc_context({"font.size": 20, "axes.facecolor": "red"}):
+            second = save(FIGURES[name](*tables), tmp_path / "b" / name)
+        for one, two in zip(first, second, strict=True):
+            assert one.read_bytes() == two.read_bytes(), one.name

@@ -18,7 +18,7 @@ import pandas as pd
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.config import load_config
 from popsbounds.fit import coverage_caveats
-from popsbounds.statistics import paper_tables
+from popsbounds.statistics import paper_tables, principal
 
 __all__ = ["beside_paper", "html_table", "posteriors", "summary"]
 
@@ -48,6 +48,9 @@ def html_table(table: pd.DataFrame, title: str) -> str:
     if table.empty:
         return _PAGE.format(title=html.escape(title), table="<p>No rows.</p>")
     shown = table.dropna(axis="columns", how="all")
+    for name in shown.columns:
+        if not pd.api.types.is_float_dtype(shown[name]):  # nullable ones have a name for what is missing
+            shown = shown.assign(**{name: shown[name].astype(object).where(shown[name].notna(), "")})
     formatters = {
         name: (lambda x: "" if pd.isna(x) else f"{x:.4g}")
         for name in shown.columns
@@ -67,8 +70,15 @@ def _number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3g}"
 
 
+def _way(method: str, level: str) -> str:
+    return f"{method}, {level}" if level else method
+
+
 def summary(study: str | Path) -> str:
     """What a finished study found, in Markdown: the fit, the test data, the properties, the members.
+
+    Of a property whose members came by several methods, the numbers are those
+    of the principal one (`popsbounds.statistics.principal`).
 
     Parameters
     ----------
@@ -82,6 +92,8 @@ def summary(study: str | Path) -> str:
         name: pd.read_parquet(study / "tables" / f"{name}.parquet")
         for name in ("calibration", "std_ratio", "properties", "bounds", "models")
     }
+    # The members' rows: beside them stand those of the whole posterior in closed form.
+    calibration = tables["calibration"].query("posterior == @settings.posterior")
     lines = [
         f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
         f"{fit['rows_without_leverage']:,} rows below the leverage floor.",
@@ -90,18 +102,19 @@ def summary(study: str | Path) -> str:
 
     head = ["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]
     rows = [[*head, "interval score (2 %)"]]
-    for line in tables["calibration"].itertuples():
+    for line in calibration.itertuples():
         numbers = [_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
         rows.append([_NAMES[line.kind], _number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
     lines += [_markdown(rows), ""]
-    lines += [
-        f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(tables["calibration"], settings)]
-    ]
+    lines += [f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(calibration, settings)]]
 
-    by_quantity = tables["bounds"].groupby(["property", "quantity"])
+    chosen = {name: principal(tables[name]) for name in ("std_ratio", "properties", "bounds")}
+    by_quantity = chosen["bounds"].groupby(["property", "quantity"])
     fewest, curves = by_quantity["n_ok"].min(), by_quantity["coordinate"].count() > 0
-    rows = [["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]]
-    for line in tables["std_ratio"].query("n_structures > 0").itertuples():
+    unrelaxed = (chosen["bounds"]["method"] != "explicit").any()
+    head = ["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]
+    rows = [[*head, *(["method"] if unrelaxed else [])]]
+    for line in chosen["std_ratio"].query("n_structures > 0").itertuples():
         inside = f"{line.fraction_bracketed * line.n_structures:.0f} of {line.n_structures}"
         if curves[line.property, line.quantity]:
             inside = f"{100 * line.fraction_bracketed:.0f} % of {line.n_structures} curves"
@@ -115,16 +128,21 @@ def summary(study: str | Path) -> str:
                 _number(line.mean_error_over_range),
                 _number(line.paper_mean_error_over_range),
                 str(fewest[line.property, line.quantity]),
+                *([_way(line.method, line.level)] if unrelaxed else []),
             ]
         )
     if len(rows) > 1:
         lines += [_markdown(rows), ""]
 
-    members = tables["properties"].query("source == 'member'")
+    compared = study / "tables" / "truncation.parquet"
+    if compared.exists():
+        lines += _truncation(pd.read_parquet(compared))
+
+    members = chosen["properties"].query("source in ['member', 'implicit']")
     n_members = members["member"].nunique()
     failed = members[members["status"] != "ok"].groupby("property")["member"].nunique()
     counts = [f"{name} {n_members - failed.get(name, 0)} of {n_members}" for name in dict.fromkeys(members["property"])]
-    accounted = np.unique(tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"])
+    accounted = np.unique((tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"]).dropna())
     lines.append(f"Members ok in every quantity: {', '.join(counts)}.")
     lines.append(f"Members accounted for in every row of bounds: {', '.join(map(str, accounted))}.")
     calls = members[members["status"] == "ok"].groupby(["property", "structure", "member"])["evaluations"].min()
@@ -140,6 +158,39 @@ def summary(study: str | Path) -> str:
     return "\n".join(lines)
 
 
+def _truncation(table: pd.DataFrame) -> list[str]:
+    """What members that were not relaxed lose beside the same ones relaxed; nothing if there are none.
+
+    Over structures: the median of medians, the largest 95th percentile.
+    """
+    key = ["property", "quantity", "unit", "method", "level"]
+    numbers = ["median_error", "p95_error", "std", "evaluations", "explicit_evaluations"]
+    # A structure that no member changes, such as the zero of formation energies, has no error to speak of.
+    by_structure = table.groupby([*key, "structure"], sort=False)[numbers].mean().query("std != 0")
+    if by_structure.empty:
+        return []
+    # Of a curve the mean error over the mean spread, as in the ratios: a point without spread would rule.
+    for name in ("median_error", "p95_error"):
+        by_structure[f"{name}_over_std"] = by_structure[name] / by_structure["std"]
+    head = ["property", "quantity", "method", "level", "median error", "median error/std", "95th percentile error/std"]
+    rows = [[*head, "force calls a member", "explicit"]]
+    for (name, quantity, unit, method, level), group in by_structure.groupby(key, sort=False):
+        shown = [
+            group["median_error_over_std"].median(),
+            group["p95_error_over_std"].max(),
+            group["evaluations"].mean(),
+            group["explicit_evaluations"].mean(),
+        ]
+        error = f"{_number(group['median_error'].median())}{'' if unit == '1' else f' {unit}'}"
+        rows.append([name, quantity, method, level, error, *map(_number, shown)])
+    lines = ["Members that were not relaxed beside the same ones relaxed:", "", _markdown(rows), ""]
+    lost = table.groupby(["method", "level"], sort=False)["n_lost"].max()
+    if lost.any():
+        found = ", ".join(f"{n} ({_way(*way)})" for way, n in lost.items() if n)
+        lines += [f"Members ok only where relaxed, in the worst row: {found}.", ""]
+    return lines
+
+
 def beside_paper(study: str | Path) -> str:
     """Errors and spreads of the structures that the paper tabulates, ours beside the paper's, in Markdown.
 
@@ -148,15 +199,17 @@ def beside_paper(study: str | Path) -> str:
     study
         Its folder, such as ``results/standin``.
     """
-    bounds = pd.read_parquet(Path(study) / "tables" / "bounds.parquet")
+    bounds = principal(pd.read_parquet(Path(study) / "tables" / "bounds.parquet"))
     key = ["property", "structure", "quantity"]
     numbers = ["mle_error", "std", "low_error", "high_error"]
     both = paper_tables().merge(bounds, on=key, suffixes=("_paper", ""))
     pages = []
     for (name, quantity), group in both.groupby(["property", "quantity"], sort=False):
         unit = group["unit"].iloc[0]
-        head = [f"{name}, {quantity}{'' if unit == '1' else f' ({unit})'}", "MLE error / std / low / high", "paper"]
-        rows = [head]
+        method, level = group[["method", "level"]].iloc[0]
+        by = "" if method == "explicit" else f" ({_way(method, level)})"
+        first = f"{name}, {quantity}{'' if unit == '1' else f' ({unit})'}"
+        rows = [[first, f"MLE error / std / low / high{by}", "paper"]]
         for line in group.to_dict("records"):
             ours = " / ".join(_number(line[n]) for n in numbers) if pd.notna(line["mle_error"]) else ""
             rows.append([line["structure"], ours, " / ".join(_number(line[f"{n}_paper"]) for n in numbers)])

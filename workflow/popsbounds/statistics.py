@@ -4,6 +4,10 @@ The tables and their columns are part of the data contract. Standard deviations
 over members are sample standard deviations (``ddof=1``): the members are draws
 from the posterior. The bounds `low` and `high` are the extremes of the members
 drawn, so they widen with the number of members: `n_ok` stands beside them.
+
+Members' values come by one method or several: from relaxations (`explicit`),
+from an expansion about the MLE (`implicit`, to some `level`), or from one or the
+other as each needs (`auto`). Each keeps its own rows; `principal` picks one.
 """
 
 from __future__ import annotations
@@ -20,32 +24,43 @@ __all__ = [
     "FAILURES_COLUMNS",
     "SPEARMAN_COLUMNS",
     "STD_RATIO_COLUMNS",
+    "TRUNCATION_COLUMNS",
     "bounds",
     "calibration",
     "failures",
     "outside_bounds",
     "paper_ratios",
     "paper_tables",
+    "principal",
     "spearman",
     "std_ratio",
+    "truncation",
 ]
 
 BOUNDS_COLUMNS = [
-    "property", "structure", "quantity", "unit", "method", "coordinate",
+    "property", "structure", "quantity", "unit", "method", "level", "coordinate",
     "reference", "mle", "mean", "std", "low", "high", "n_ok", "n_failed",
     "mle_error", "low_error", "high_error", "error_over_std", "error_over_range", "bracketed",
+    "width_over_analytic",
 ]  # fmt: skip
 STD_RATIO_COLUMNS = [
-    "property", "quantity", "method", "mean_error_over_std", "mean_error_over_range", "fraction_bracketed",
-    "n_structures", "paper_mean_error_over_std", "paper_mean_error_over_range",
+    "property", "quantity", "method", "level", "mean_error_over_std", "mean_error_over_range",
+    "fraction_bracketed", "n_structures", "paper_mean_error_over_std", "paper_mean_error_over_range",
 ]  # fmt: skip
 SPEARMAN_COLUMNS = ["property", "quantity", "member", "versus", "rho", "mean_rho", "std_rho", "within_one_std"]
 CALIBRATION_COLUMNS = [
     "kind", "posterior", "EV", "MAE", "RMSE", "error_over_std", "median_error_over_std", "mean_width",
     "interval_score", "correlation", "nll", "miscalibration_area", "n_members", "n_points", "n_fixed",
 ]  # fmt: skip
-FAILURES_COLUMNS = ["property", "structure", "source", "method", "member", "status", "reason"]
+FAILURES_COLUMNS = ["property", "structure", "source", "method", "level", "member", "status", "reason"]
+TRUNCATION_COLUMNS = [
+    "property", "structure", "quantity", "unit", "coordinate", "method", "level", "n_members", "n_lost",
+    "median_error", "p95_error", "largest_error", "std", "median_error_over_std", "p95_error_over_std",
+    "median_relative_error", "low_error", "high_error", "evaluations", "explicit_evaluations", "n_relaxed",
+]  # fmt: skip
 
+# Ways to the members' values, method and level, the most trusted first.
+WAYS = [("explicit", ""), ("auto", ""), ("implicit", "reduced"), ("implicit", "second"), ("implicit", "first")]
 DATUM = ["property", "structure", "quantity", "unit", "coordinate"]
 RELATIVE = ["formation_energy", "relative_volume"]  # quantities of `formation` that are trivial for the zero structure
 COUNTS = ["hessian_index", "imaginary_fraction"]  # of unstable modes: not quantities with an error or a ranking
@@ -65,18 +80,56 @@ def _is_ok(properties: pd.DataFrame) -> pd.Series:
 def _checked(properties: pd.DataFrame) -> pd.DataFrame:
     """The table, numbered afresh; refused if its statistics would be silently wrong."""
     properties = properties.reset_index(drop=True)
-    key = [*DATUM, "source", "method", "member"]
-    repeated = properties.duplicated(key)
+    members = _is_member(properties)
+    key = [*DATUM, "source", "method", "level", "member"]
+    # Where each member has one value by a method, it is all the same whether relaxed or not.
+    repeated = properties.assign(source=properties["source"].mask(members, "member")).duplicated(key)
     if repeated.any():
         first = properties.loc[repeated, key].iloc[0].to_dict()
         raise ValueError(f"properties: {repeated.sum()} rows are repeated, the first is {first}")
-    units = properties.groupby(["property", "quantity"])["unit"].nunique(dropna=False)
-    if (units > 1).any():
-        raise ValueError(f"properties: more than one unit for {', '.join(map('/'.join, units.index[units > 1]))}")
+    found = properties.loc[members, ["method", "level"]].drop_duplicates()
+    unknown = [way for way in found.itertuples(index=False, name=None) if way not in WAYS]
+    if unknown:
+        raise ValueError(f"properties: members by method and level {unknown[0]}; known are {WAYS}")
+    _refuse_mixed_units(properties)
     return properties
 
 
-def bounds(properties: pd.DataFrame, n_members: int | None = None) -> pd.DataFrame:
+def _refuse_mixed_units(table: pd.DataFrame) -> None:
+    units = table.groupby(["property", "quantity"])["unit"].nunique(dropna=False)
+    if (units > 1).any():
+        raise ValueError(f"properties: more than one unit for {', '.join(map('/'.join, units.index[units > 1]))}")
+
+
+def principal(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the one method that speaks for each property, where its members came by several.
+
+    Parameters
+    ----------
+    table
+        Any table with columns property, method and level.
+
+    Returns
+    -------
+    DataFrame
+        Its rows by the explicit method or, for a property without, by `auto`,
+        or else the implicit ones of its highest level. Rows of no member stay
+        in a table of single values (MLE, reference) and go from one over
+        members (analytic).
+    """
+    members = _is_member(table) if "source" in table else pd.Series(True, table.index)
+    ways = pd.DataFrame(WAYS, columns=["method", "level"]).rename_axis("rank").reset_index()
+    found = table.loc[members, ["property", "method", "level"]].drop_duplicates().merge(ways, on=["method", "level"])
+    chosen = found.sort_values("rank", kind="stable").drop_duplicates("property").set_index("property")
+    speaks = members.copy()
+    for name in ("method", "level"):
+        speaks &= table[name] == table["property"].map(chosen[name])
+    return table[speaks | ~members]
+
+
+def bounds(
+    properties: pd.DataFrame, n_members: int | None = None, analytic: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Spread of the members beside the MLE and the reference.
 
     Parameters
@@ -86,20 +139,26 @@ def bounds(properties: pd.DataFrame, n_members: int | None = None) -> pd.DataFra
         coordinates must be the same numbers for every source.
     n_members
         Members there must be in every row; None takes what there is.
+    analytic
+        Mean, std, low and high in closed form over the whole posterior, to
+        first order in the parameters: one row per (property, structure,
+        quantity, unit, coordinate).
 
     Returns
     -------
     DataFrame
-        One row per (property, structure, quantity, method, coordinate), in
-        the order of first appearance, values and errors in `unit`. Statistics
-        are over members with status `ok`; `n_ok + n_failed` is the number of
-        members. What needs a missing (or not ok) reference or MLE is null, and
-        so is `error_over_std` where all members agree.
+        One row per (property, structure, quantity, method, level, coordinate),
+        in the order of first appearance, the analytic ones last; values and
+        errors in `unit`. Statistics are over members with status `ok`;
+        `n_ok + n_failed` is the number of members. What needs a missing (or not
+        ok) reference or MLE is null, and so is `error_over_std` where all
+        members agree. `width_over_analytic` is the members' range over the
+        posterior's.
     """
     properties = _checked(properties)
     ok = _is_ok(properties)
     members = properties[_is_member(properties)]
-    key = ["property", "structure", "quantity", "unit", "method", "coordinate"]
+    key = ["property", "structure", "quantity", "unit", "method", "level", "coordinate"]
     # Not-ok rows stay in the groups as NaN, so that a structure that every member fails keeps its row.
     groups = members.assign(value=members["value"].where(ok)).groupby(key, dropna=False, sort=False)["value"]
     table = groups.agg(mean="mean", std="std", low="min", high="max", n_ok="count", n_all="size").reset_index()
@@ -107,6 +166,15 @@ def bounds(properties: pd.DataFrame, n_members: int | None = None) -> pd.DataFra
     if n_members is not None and (table["n_all"] != n_members).any():
         first = table.loc[table["n_all"] != n_members, [*key, "n_all"]].iloc[0].to_dict()
         raise ValueError(f"bounds: members are missing; of {n_members} there should be: {first}")
+    table = table.astype({"n_ok": "Int32", "n_failed": "Int32"})
+    table["width_over_analytic"] = np.nan
+    if analytic is not None:
+        closed = analytic[[*DATUM, "mean", "std", "low", "high"]].astype({"coordinate": float})
+        width = closed[DATUM].assign(width=closed["high"] - closed["low"])
+        width = table[DATUM].merge(width, on=DATUM, how="left", validate="many_to_one")["width"]
+        table["width_over_analytic"] = (table["high"] - table["low"]) / width.where((width > 0) & np.isfinite(width))
+        table = pd.concat([table, closed.assign(method="analytic", level="first")], ignore_index=True)
+        _refuse_mixed_units(table)
     for source in ("reference", "mle"):
         # Neither depends on the method that carries the members.
         known = properties[ok & (properties["source"] == source)].drop_duplicates(DATUM)
@@ -119,7 +187,7 @@ def bounds(properties: pd.DataFrame, n_members: int | None = None) -> pd.DataFra
     table["error_over_range"] = error / width.where(width > 0)
     inside = (table["low"] <= table["reference"]) & (table["reference"] <= table["high"])
     table["bracketed"] = inside.astype("boolean").mask(table[["low", "reference"]].isna().any(axis=1))
-    return table[BOUNDS_COLUMNS].astype({"n_ok": "Int32", "n_failed": "Int32"})
+    return table[BOUNDS_COLUMNS]
 
 
 def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -138,8 +206,8 @@ def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | Non
     Returns
     -------
     DataFrame
-        One row per (property, quantity, method); counts of unstable modes are
-        left out. `n_structures` are those with a reference and bounds, which
+        One row per (property, quantity, method, level); counts of unstable
+        modes are left out. `n_structures` are those with a reference and bounds, which
         `fraction_bracketed` is the share of. Each structure weighs the same: of
         a curve, the mean error is taken over the mean spread along its
         coordinate (points without spread, such as acoustic modes at Γ, would
@@ -149,7 +217,7 @@ def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | Non
     # Where a curve is fixed, as at the start of a path, there is nothing to bracket.
     low, high, reference = bounds["low"], bounds["high"], bounds["reference"]
     trivial |= bounds["coordinate"].notna() & (low == high) & (low == reference)
-    key = ["property", "quantity", "method"]
+    key = ["property", "quantity", "method", "level"]
     counts = bounds["quantity"].isin(COUNTS)
     table = bounds.loc[~counts, key].drop_duplicates()
     known = bounds[~trivial & ~counts & bounds["bracketed"].notna()].astype({"bracketed": "Float64"})
@@ -190,8 +258,8 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     properties
-        Tidy table, one number a row. Curves, counts of unstable modes and
-        implicit values are left out.
+        Tidy table, one number a row. Curves and counts of unstable modes are
+        left out; members count by the `principal` method of each property.
 
     Returns
     -------
@@ -207,7 +275,8 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
     """
     properties = _checked(properties)
     ranked = properties["coordinate"].isna() & ~properties["quantity"].isin(COUNTS)
-    rows = properties[_is_ok(properties) & ranked]
+    rows = principal(properties)
+    rows = rows[_is_ok(rows) & ranked[rows.index]]
     tables = []
     for (prop, quantity), group in rows.groupby(["property", "quantity"], sort=False):
         by_source = {
@@ -220,7 +289,7 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
         structures = common if has_reference else mle.index
         if len(structures) < 3:
             continue
-        members = group[group["source"] == "member"].pivot(index="member", columns="structure", values="value")
+        members = group[_is_member(group)].pivot(index="member", columns="structure", values="value")
         members = members.reindex(columns=structures).dropna().sort_index()
         target = mle[structures].to_numpy()
         rho = _rank_correlation(members.to_numpy(), target)
@@ -241,7 +310,89 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[SPEARMAN_COLUMNS]
 
 
-def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.DataFrame:
+def truncation(properties: pd.DataFrame) -> pd.DataFrame:
+    """What members lose by not being relaxed: implicit and `auto` values against explicit ones.
+
+    Parameters
+    ----------
+    properties
+        Tidy table, one number a row.
+
+    Returns
+    -------
+    DataFrame
+        One row per (property, structure, quantity, unit, coordinate, method,
+        level) whose members have explicit values too. Everything but `n_lost`
+        is over the members that are ok by both methods.
+
+        n_members : these members.
+        n_lost : members that are ok by the explicit method only.
+        median_error, p95_error, largest_error : of absolute differences, in `unit`.
+        std : of the explicit values.
+        median_error_over_std, p95_error_over_std : null where std is zero.
+        median_relative_error : of absolute differences over absolute explicit
+            values, where these are not zero.
+        low_error, high_error : bound of this method minus the explicit one.
+        evaluations, explicit_evaluations : mean force calls a member.
+        n_relaxed : members that `auto` relaxed after all.
+    """
+    properties = _checked(properties)
+    # Numbers for names: comparing millions of rows takes seconds, not minutes.
+    rank = pd.Series(range(len(WAYS)), pd.MultiIndex.from_tuples(WAYS))
+    members = properties[_is_member(properties)]
+    table = pd.DataFrame(
+        {
+            "datum": members.groupby(DATUM, dropna=False, sort=False).ngroup(),
+            "way": rank.reindex(pd.MultiIndex.from_frame(members[["method", "level"]])).to_numpy(),
+            "member": members["member"],
+            "value": members["value"].where(_is_ok(members)),
+            "evaluations": members["evaluations"].astype(float),
+            "relaxed": members["source"] == "member",
+        }
+    )
+    names = members.loc[~table["datum"].duplicated(), DATUM].reset_index(drop=True)  # by number of the datum
+    explicit = table["way"] == rank["explicit", ""]
+    both = table[~explicit].merge(
+        table.loc[explicit, ["datum", "member", "value", "evaluations"]],
+        on=["datum", "member"],
+        suffixes=("", "_explicit"),
+        validate="many_to_one",
+    )
+    ok = both["value"].notna() & both["value_explicit"].notna()
+    both["lost"] = both["value"].isna() & both["value_explicit"].notna()
+    both["relaxed"] &= ok
+    numbers = ["value", "evaluations", "value_explicit", "evaluations_explicit"]
+    both[numbers] = both[numbers].where(ok)
+    both["error"] = (both["value"] - both["value_explicit"]).abs()
+    size = both["value_explicit"].abs()
+    both["relative"] = both["error"] / size.where(size > 0)
+    groups = both.groupby(["datum", "way"])
+    found = groups.agg(
+        n_members=("error", "count"),
+        n_lost=("lost", "sum"),
+        median_error=("error", "median"),
+        largest_error=("error", "max"),
+        std=("value_explicit", "std"),
+        median_relative_error=("relative", "median"),
+        low=("value", "min"),
+        high=("value", "max"),
+        low_explicit=("value_explicit", "min"),
+        high_explicit=("value_explicit", "max"),
+        evaluations=("evaluations", "mean"),
+        explicit_evaluations=("evaluations_explicit", "mean"),
+        n_relaxed=("relaxed", "sum"),
+    )
+    found["p95_error"] = groups["error"].quantile(0.95)
+    for name in ("median_error", "p95_error"):
+        found[f"{name}_over_std"] = found[name] / found["std"].where(found["std"] > 0)
+    for name in ("low", "high"):
+        found[f"{name}_error"] = found[name] - found[f"{name}_explicit"]
+    ways = pd.DataFrame(WAYS, columns=["method", "level"]).astype("str")
+    found = found.reset_index().join(names, on="datum").join(ways, on="way")
+    return found[TRUNCATION_COLUMNS].astype(dict.fromkeys(["n_members", "n_lost", "n_relaxed"], "Int32"))
+
+
+def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int | None) -> pd.DataFrame:
     """How well the spread of the members tells the error of single test data.
 
     Parameters
@@ -252,7 +403,7 @@ def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.D
     posterior
         Name of the posterior, copied.
     n_members
-        Number of members, copied: bounds that are sampled depend on it.
+        Number of members, copied: bounds that are sampled depend on it; None (null) where none are.
 
     Returns
     -------
@@ -306,7 +457,7 @@ def calibration(pointwise: pd.DataFrame, posterior: str, n_members: int) -> pd.D
                 "n_fixed": int((~free).sum()),
             }
         )
-    return pd.DataFrame(rows, columns=CALIBRATION_COLUMNS)
+    return pd.DataFrame(rows, columns=CALIBRATION_COLUMNS).astype({"n_members": "Int32"})
 
 
 def outside_bounds(pointwise: pd.DataFrame) -> np.ndarray:
@@ -333,8 +484,9 @@ def failures(properties: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per (property, structure, source, member) and distinct status
-        or reason, whatever the number of quantities it cost. A member or MLE
+        One row per (property, structure, source, method, level, member) and
+        distinct status or reason, whatever the number of quantities it cost: a
+        member may fail by one method and not by another. A member or MLE
         that is `ok` without a finite value is `not_finite`; a reference
         without one is merely not known.
     """

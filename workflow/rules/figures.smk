@@ -1,6 +1,7 @@
-# Figures: name -> table it is drawn from, and whether this study has what it shows.
+# Figures: name -> tables it is drawn from, and whether this study has what it shows.
 
 HAS = set(PROPERTIES)
+COMPARED = any(len(STUDY.properties.settings(name).methods) > 1 for name in PROPERTIES)
 CATALOGUE = {
     "fig01_pointwise": ("pointwise", True),
     "fig02_formation_energy": ("bounds", "formation" in HAS),
@@ -17,13 +18,16 @@ CATALOGUE = {
     "fig13_phonons": ("bounds", "phonon" in HAS),
     "fig14_barrier": ("bounds", "neb" in HAS),
     "fig15_transformation_paths": ("bounds", "path" in HAS),
-} | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=16)}
+    "fig16_implicit": ("properties", HAS & {"formation", "neb"} and COMPARED),
+    "fig17_sampling": ("properties bounds", HAS & {"formation", "elastic", "sia", "surface", "neb"}),
+    "fig18_drivers": ("drivers", True),
+} | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=19)}
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 
 
 rule draw_figure:
     input:
-        lambda wildcards: f"{OUT}/tables/{CATALOGUE[wildcards.figure][0]}.parquet",
+        lambda wildcards: [f"{OUT}/tables/{table}.parquet" for table in CATALOGUE[wildcards.figure][0].split()],
     output:
         pdf=f"{OUT}/figures/{{figure}}.pdf",
         png=report(

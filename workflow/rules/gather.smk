@@ -1,14 +1,14 @@
 # Tables.
 
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
-TABLES += ["deviations", "coverage", "coefficients", "models"]
-SHOWN = ["bounds", "std_ratio", "calibration", "failures", "models"]
+TABLES += ["deviations", "coverage", "coefficients", "models", "truncation", "drivers"]
+SHOWN = ["bounds", "std_ratio", "calibration", "failures", "models", "truncation"]
 
 
 rule gather_properties:
     input:
         mle=expand(rules.compute_baseline.output.values, property=PROPERTIES),
-        members=expand(rules.propagate_members.output[0], property=PROPERTIES, batch=BATCHES),
+        members=fan_out(),
         reference=expand(rules.compute_reference.output.values, property=COMPUTED),
         structures=expand(rules.compute_reference.output.structures, property=COMPUTED),
         baseline=expand(rules.compute_baseline.output.structures, property=COMPUTED),
@@ -45,11 +45,13 @@ rule gather_models:
 rule summarise_properties:
     input:
         properties=rules.gather_properties.output[0],
+        analytic=expand(rules.differentiate.output.bounds, property=PROPERTIES),
     output:
         bounds=f"{OUT}/tables/bounds.parquet",
         std_ratio=f"{OUT}/tables/std_ratio.parquet",
         spearman=f"{OUT}/tables/spearman.parquet",
         failures=f"{OUT}/tables/failures.parquet",
+        truncation=f"{OUT}/tables/truncation.parquet",
     log:
         f"{OUT}/logs/summarise_properties.log",
     conda:

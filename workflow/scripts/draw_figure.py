@@ -8,7 +8,8 @@ from popsbounds.plotting.style import save
 
 start(snakemake)
 _, name = snakemake.wildcards.figure.split("_", maxsplit=1)
-table = pd.read_parquet(snakemake.input[0])
+tables = [pd.read_parquet(file) for file in snakemake.input]
 if name.startswith("own_"):
-    name, table = "own", table[table["property"] == name.removeprefix("own_")]
-save(FIGURES[name](table), Path(snakemake.output.png).with_suffix(""))
+    tables = [table[table["property"] == name.removeprefix("own_")] for table in tables]
+    name = "own"
+save(FIGURES[name](*tables), Path(snakemake.output.png).with_suffix(""))

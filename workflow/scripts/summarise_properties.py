@@ -1,13 +1,15 @@
 import pandas as pd
 
 from popsbounds.job import start
-from popsbounds.statistics import bounds, failures, paper_ratios, spearman, std_ratio
+from popsbounds.statistics import bounds, failures, paper_ratios, spearman, std_ratio, truncation
 
 config = start(snakemake)
 properties = pd.read_parquet(snakemake.input.properties)
 zero = config.properties.formation.zero if config.properties.formation is not None else "bcc"
-table = bounds(properties, config.ensemble.members)
+analytic = pd.concat(map(pd.read_parquet, snakemake.input.analytic), ignore_index=True)
+table = bounds(properties, config.ensemble.members, analytic)
 table.to_parquet(snakemake.output.bounds, index=False)
 std_ratio(table, zero, paper_ratios()).to_parquet(snakemake.output.std_ratio, index=False)
 spearman(properties).to_parquet(snakemake.output.spearman, index=False)
 failures(properties).to_parquet(snakemake.output.failures, index=False)
+truncation(properties).to_parquet(snakemake.output.truncation, index=False)

@@ -5,7 +5,9 @@ Figures are built without pyplot, so nothing is global and no display is needed;
 """
 
 from popsbounds.plotting.coefficients import coefficient_distributions
+from popsbounds.plotting.drivers import variance_drivers
 from popsbounds.plotting.elastic import elastic_constants
+from popsbounds.plotting.implicit import implicit_against_explicit
 from popsbounds.plotting.interstitials import sia_energy
 from popsbounds.plotting.own import own_property
 from popsbounds.plotting.paths import barrier_path, transformation_paths
@@ -13,6 +15,7 @@ from popsbounds.plotting.phases import bulk_modulus, formation_energy, volume
 from popsbounds.plotting.phonons import phonon_bands_and_dos
 from popsbounds.plotting.pointwise import coverage_by_members, error_distributions, parity_and_errors
 from popsbounds.plotting.posteriors import rival_posteriors
+from popsbounds.plotting.sampling import sampled_against_analytic
 from popsbounds.plotting.spearman import rank_correlations
 from popsbounds.plotting.surfaces import surface_energy
 
@@ -35,5 +38,8 @@ FIGURES = {
     "coverage": coverage_by_members,
     "coefficients": coefficient_distributions,
     "posteriors": rival_posteriors,
+    "implicit": implicit_against_explicit,
+    "sampling": sampled_against_analytic,
+    "drivers": variance_drivers,
 }
-"""What draws each figure of a study, from its table."""
+"""What draws each figure of a study, from its table or tables."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from popsbounds.plotting.intervals import two_panels
+from popsbounds.plotting.intervals import select, two_panels
 from popsbounds.plotting.style import FULL_WIDTH, quantity_label, structure_label, styled
 
 __all__ = ["elastic_constants"]
@@ -15,20 +15,15 @@ SHORT = {"bulk_modulus": "bulk", "shear_modulus": "shear"}
 
 
 @styled
-def elastic_constants(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def elastic_constants(bounds: pd.DataFrame) -> Figure:
     """Elastic constants and moduli (GPa) of each crystal, and their errors.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    known = (bounds["property"] == "elastic") & bounds["quantity"].isin(ORDER) & (bounds["method"] == method)
-    rows = bounds[known]
-    if rows.empty:
-        raise ValueError(f"bounds: no rows for elastic, method '{method}'")
+    rows = select(bounds, "elastic", *ORDER)
     crystals = list(rows["structure"].unique())
     rank = rows["structure"].map(crystals.index) * len(ORDER) + rows["quantity"].map(ORDER.index)
     rows = rows.iloc[rank.argsort()]

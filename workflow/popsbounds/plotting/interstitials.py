@@ -7,26 +7,25 @@ from matplotlib.figure import Figure
 
 from popsbounds.plotting.intervals import order_structures, select, two_panels
 from popsbounds.plotting.style import COLOURS, quantity_label, structure_label, styled
+from popsbounds.statistics import principal
 
 __all__ = ["sia_energy"]
 
 
 @styled
-def sia_energy(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def sia_energy(bounds: pd.DataFrame) -> Figure:
     """Formation energy of each self-interstitial (eV), and its error; those that the MLE finds unstable are marked.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    rows = order_structures(select(bounds, "sia", "formation_energy", method))
+    rows = order_structures(select(bounds, "sia", "formation_energy"))
     labels = [structure_label("sia", name) for name in rows["structure"]]
     fig = two_panels(rows, labels, quantity_label("formation_energy"))
-    known = (bounds["property"] == "sia") & (bounds["quantity"] == "hessian_index") & (bounds["method"] == method)
-    unstable = bounds[known].set_index("structure")["mle"].reindex(rows["structure"])
+    known = (bounds["property"] == "sia") & (bounds["quantity"] == "hessian_index")
+    unstable = principal(bounds[known]).set_index("structure")["mle"].reindex(rows["structure"])
     lower = fig.axes[1]
     for position, number in enumerate(unstable):
         if number > 0:

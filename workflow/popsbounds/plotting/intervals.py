@@ -9,19 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure
+from popsbounds.statistics import principal
 
 __all__ = ["draw_intervals", "members_note", "order_structures", "select", "two_panels"]
 
 CLIP = 2.5  # arms longer than this many times the median arm are cut and marked
 
 
-def select(bounds: pd.DataFrame, property_name: str, quantity: str, method: str) -> pd.DataFrame:
-    """Rows of one quantity; raises if there are none."""
-    rows = bounds[
-        (bounds["property"] == property_name) & (bounds["quantity"] == quantity) & (bounds["method"] == method)
-    ]
+def select(bounds: pd.DataFrame, property_name: str, *quantities: str) -> pd.DataFrame:
+    """Rows of a property's quantities, by its principal method; raises if there are none."""
+    rows = principal(bounds[(bounds["property"] == property_name) & bounds["quantity"].isin(quantities)])
     if rows.empty:
-        raise ValueError(f"bounds: no rows for {property_name}/{quantity}, method '{method}'")
+        raise ValueError(f"bounds: no rows for {property_name}/{quantities[0]}")
     return rows
 
 
@@ -96,9 +95,10 @@ def draw_intervals(axes: Axes, rows: pd.DataFrame, from_zero: bool = False) -> N
 
 
 def members_note(rows: pd.DataFrame, labels: list[str]) -> str:
-    """How many members the bounds rest on; names the structure that most members fail for."""
+    """How many members the bounds rest on, and how if not relaxed; names the structure that most members fail for."""
     n_all = int((rows["n_ok"] + rows["n_failed"]).max())
-    note = f"{n_all} members"
+    method, level = rows[["method", "level"]].iloc[0]
+    note = f"{n_all} members" + {"explicit": "", "auto": ", relaxed where needed"}.get(method, f", implicit ({level})")
     if (rows["n_failed"] > 0).any():
         worst = int(rows["n_failed"].to_numpy().argmax())
         note += f"; fewest usable: {rows['n_ok'].iloc[worst]} for {labels[worst]}"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from popsbounds.plotting.curves import add_curve_key, draw_curves, draw_few_intervals
 from popsbounds.plotting.intervals import add_key, members_note
 from popsbounds.plotting.style import FULL_WIDTH, axis_label, new_figure, quantity_label, structure_label, styled
+from popsbounds.statistics import principal
 
 __all__ = ["own_property"]
 
@@ -34,21 +35,19 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str], title: str) -> Non
 
 
 @styled
-def own_property(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def own_property(bounds: pd.DataFrame) -> Figure:
     """All quantities of one property; one panel a quantity, and a structure where it is a curve.
 
     Parameters
     ----------
     bounds
         Rows of one property in the contract's table.
-    method
-        Which method's rows.
     """
-    rows = bounds[bounds["method"] == method]
+    rows = principal(bounds)
     names = list(rows["property"].unique())
     if len(names) != 1:
         found = ", ".join(names) or "none"
-        raise ValueError(f"bounds: rows of one property are needed, method '{method}'; found: {found}")
+        raise ValueError(f"bounds: rows of one property are needed; found: {found}")
     curves = rows["coordinate"].notna()
     groups = []
     for _, part in rows.groupby("quantity", sort=False):

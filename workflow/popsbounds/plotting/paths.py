@@ -20,6 +20,7 @@ from popsbounds.plotting.style import (
     structure_label,
     styled,
 )
+from popsbounds.statistics import principal
 
 __all__ = ["barrier_path", "transformation_paths"]
 
@@ -27,20 +28,16 @@ BESIDE = {"barrier": "barrier", "vacancy_formation_energy": "vacancy\nformation"
 
 
 @styled
-def barrier_path(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def barrier_path(bounds: pd.DataFrame) -> Figure:
     """Energy along the hop of a vacancy (eV); beside it its barrier and the vacancy's formation energy.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    path = select(bounds, "neb", "path_energy", method)
-    beside = bounds[
-        (bounds["property"] == "neb") & bounds["quantity"].isin(list(BESIDE)) & (bounds["method"] == method)
-    ]
+    path = select(bounds, "neb", "path_energy")
+    beside = principal(bounds[(bounds["property"] == "neb") & bounds["quantity"].isin(list(BESIDE))])
     beside = beside.iloc[beside["quantity"].map(list(BESIDE).index).argsort()]
     fig = new_figure(FULL_WIDTH if len(beside) else 0.7 * FULL_WIDTH, 3.0)
     panels = fig.subplots(1, 2 if len(beside) else 1, squeeze=False, width_ratios=[2.2, 1] if len(beside) else [1])[0]
@@ -72,17 +69,15 @@ def _mark_crystals(axes: Axes, name: str) -> None:
 
 
 @styled
-def transformation_paths(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def transformation_paths(bounds: pd.DataFrame) -> Figure:
     """Energy along homogeneous transformations of the crystal (eV/atom), one panel a path.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    rows = select(bounds, "path", "path_energy", method)
+    rows = select(bounds, "path", "path_energy")
     found = list(rows["structure"].unique())
     names = [name for name in PATHS if name in found]
     names += [name for name in found if name not in names]

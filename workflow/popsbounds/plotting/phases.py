@@ -11,33 +11,31 @@ from popsbounds.plotting.style import quantity_label, structure_label, styled
 __all__ = ["bulk_modulus", "formation_energy", "volume"]
 
 
-def _phases(bounds: pd.DataFrame, quantity: str, method: str) -> Figure:
-    rows = order_structures(select(bounds, "formation", quantity, method))
+def _phases(bounds: pd.DataFrame, quantity: str) -> Figure:
+    rows = order_structures(select(bounds, "formation", quantity))
     labels = [structure_label("formation", name) for name in rows["structure"]]
     return two_panels(rows, labels, quantity_label(quantity))
 
 
 @styled
-def formation_energy(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def formation_energy(bounds: pd.DataFrame) -> Figure:
     """Formation energy by phase (eV/atom), and its error.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    return _phases(bounds, "formation_energy", method)
+    return _phases(bounds, "formation_energy")
 
 
 @styled
-def volume(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def volume(bounds: pd.DataFrame) -> Figure:
     """Volume per atom by phase (Å³), and its error; parameters as `formation_energy`."""
-    return _phases(bounds, "volume", method)
+    return _phases(bounds, "volume")
 
 
 @styled
-def bulk_modulus(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def bulk_modulus(bounds: pd.DataFrame) -> Figure:
     """Bulk modulus by phase (GPa), and its error; parameters as `formation_energy`."""
-    return _phases(bounds, "bulk_modulus", method)
+    return _phases(bounds, "bulk_modulus")

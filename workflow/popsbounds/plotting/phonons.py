@@ -19,6 +19,7 @@ from popsbounds.plotting.style import (
     structure_label,
     styled,
 )
+from popsbounds.statistics import principal
 
 __all__ = ["phonon_bands_and_dos"]
 
@@ -46,20 +47,18 @@ def _note(rows: pd.DataFrame) -> str:
 
 
 @styled
-def phonon_bands_and_dos(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def phonon_bands_and_dos(bounds: pd.DataFrame) -> Figure:
     """Phonon branches (THz, imaginary ones negative) and their density of states, one row of panels a crystal.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    rows = bounds[(bounds["property"] == "phonon") & (bounds["method"] == method)]
+    rows = principal(bounds[bounds["property"] == "phonon"])
     branches = rows[rows["quantity"].str.startswith("branch_")]
     if branches.empty:
-        raise ValueError(f"bounds: no rows for phonon/branch, method '{method}'")
+        raise ValueError("bounds: no rows for phonon/branch")
     crystals = list(branches["structure"].unique())
     fig = new_figure(FULL_WIDTH, 0.5 + 3.1 * len(crystals))
     panels = fig.subplots(len(crystals), 2, squeeze=False, sharey="row", width_ratios=[3, 1])

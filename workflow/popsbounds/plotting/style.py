@@ -36,6 +36,7 @@ COLOURS = {
     "mle": "#00304D",
     "reference": "#000000",
     "outside": "#D55E00",  # truths outside the bounds
+    "analytic": "#00674B",  # closed forms
     "grid": "#DDDDDD",
     "note": "#555555",
 }

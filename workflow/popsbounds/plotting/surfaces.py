@@ -12,16 +12,14 @@ __all__ = ["surface_energy"]
 
 
 @styled
-def surface_energy(bounds: pd.DataFrame, method: str = "explicit") -> Figure:
+def surface_energy(bounds: pd.DataFrame) -> Figure:
     """Surface energy by facet (J/m²), and its error.
 
     Parameters
     ----------
     bounds
         The contract's table.
-    method
-        Which method's rows.
     """
-    rows = order_structures(select(bounds, "surface", "surface_energy", method))
+    rows = order_structures(select(bounds, "surface", "surface_energy"))
     labels = [structure_label("surface", name) for name in rows["structure"]]
     return two_panels(rows, labels, quantity_label("surface_energy"))
