@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,13 +38,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING")
 
 def ask(potential) -> dict[str, Relaxed | Band]:
     """One question of each kind; all but the crystals within another."""
-    laves, hcp, bcc = (potential.crystal(name, crystal(name, "W", VOLUME)) for name in ("C14", "hcp", "bcc"))
+    laves, bcc = (potential.crystal(name, crystal(name, "W", VOLUME)) for name in ("C14", "bcc"))
     moved = supercell("bcc", "W", VOLUME, 2)
     moved.positions[0] += [0.03, 0.02, 0.01]
     found = {
         "C14": laves,
         "strained C14": potential.strain("strained C14", laves, SHEAR),
-        "hcp": hcp,
         "bcc": bcc,
         "strained bcc": potential.strain("strained bcc", bcc, SHEAR),
         "dumbbell": potential.relax("dumbbell", interstitial("110", "W", VOLUME, 2), within=bcc),
@@ -111,11 +111,9 @@ def test_first_derivatives_are_those_of_relaxed_structures(level):
     slopes = {key: (expanded(small, level)[key] - expanded(-small, level)[key]) / (2 * small) for key in truth}
     largest = 0.0
     for key, slope in truth.items():
-        # Families over two strains are interpolated, to 1e-5 eV/atom.
-        loose = 100 if level == "reduced" and key.startswith("hcp") else 1
         # Relaxed crystals have no stress, and symmetric sites no choice: their derivatives are zero.
         size = max(np.linalg.norm(slope), 2e-3)
-        assert np.linalg.norm(slopes[key] - slope) < 1e-4 * loose * size, key
+        assert np.linalg.norm(slopes[key] - slope) < 1e-4 * size, key
         largest = max(largest, np.linalg.norm(slope))
     assert largest > 1
 
@@ -241,12 +239,19 @@ TINY, HUGE = (dict.fromkeys(TOLERANCE, size) for size in (1e-9, 1e9))
 class Study:
     """A property of the members, in all ways."""
 
-    def __init__(self, name: str, members=narrow, settings: Propagate = SETTINGS) -> None:
-        self.name, self.prop, self.settings = name, CASES[name](), settings
+    def __init__(self, name: str, members=narrow) -> None:
+        self.name, self.prop, self.settings = name, CASES[name](), SETTINGS
         self.mle, self.thetas = members()
         self.expected, self.models = learn(self.prop, name, self.mle, self.thetas)
         self.calculator = SnapCalculator(FORM, self.mle)
         self.explicit, self.explicit_calls = self.lines()
+
+    def with_settings(self, settings: Propagate) -> Study:
+        """The same, propagated otherwise."""
+        other = copy(self)
+        other.settings = settings
+        other.explicit, other.explicit_calls = other.lines()
+        return other
 
     def lines(self, thetas=None, **options) -> tuple[pd.DataFrame, int]:
         """Lines of the members, and the force calls that they took."""
@@ -273,8 +278,8 @@ def spent(table: pd.DataFrame) -> int:
     return int(table.groupby(["member", "structure"])["evaluations"].max().sum())
 
 
-def wild_six():
-    return wild(6)
+def wild_four():
+    return wild(4)
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -424,7 +429,7 @@ def parallel(found: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     return (found["value"] - truth["value"]).abs()
 
 
-@pytest.mark.parametrize("members", [narrow, wild_six])
+@pytest.mark.parametrize("members", [narrow, wild_four])
 @pytest.mark.parametrize("name", ["formation", "sia", "neb", "nested"])
 def test_automatic_values_are_within_the_tolerance(name, members):
     """Of what relaxations find; and have the status that those have."""
@@ -462,16 +467,21 @@ def test_with_any_tolerance_nothing_is_computed(name):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "members"),
     [
-        "sia",
-        "nested",
+        ("sia", narrow),
+        ("nested", narrow),
+        pytest.param(
+            "nested",
+            wild_four,
+            marks=pytest.mark.xfail(strict=True, reason="what is lost within a crystal is relaxed at every size tried"),
+        ),
     ],
 )
 @pytest.mark.parametrize("tolerance", [TOLERANCE, TINY], ids=["some", "none"])
-def test_force_calls_are_few_and_all_accounted_for(name, tolerance):
+def test_force_calls_are_few_and_all_accounted_for(name, members, tolerance):
     """One a structure that is checked; what is relaxed may start with that same one."""
-    here = study(name)
+    here = study(name, members)
     table, calls = here.automatic(tolerance)
     structures = table[table["unit"].isin(ENERGIES)]
     assert calls <= here.explicit_calls + len(structures)
@@ -481,11 +491,34 @@ def test_force_calls_are_few_and_all_accounted_for(name, tolerance):
 def test_lost_members_are_relaxed():
     """Farther than is trusted: as relaxations find them, at their cost."""
     cautious = SETTINGS.model_copy(update={"relax": RELAX.model_copy(update={"trust_radius_A": 1e-7})})
-    here = Study("sia", settings=cautious)
+    here = study("sia").with_settings(cautious)
     table, calls = here.automatic(HUGE)
     assert (table.loc[table["quantity"] == "formation_energy", "source"] == "member").all()
     assert parallel(table, here.explicit).max() < 1e-9
     assert calls == here.explicit_calls == spent(table) == spent(here.explicit)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the user's function meets the lost prediction, and raises, before it is relaxed"
+)
+def test_what_is_made_from_a_lost_structure_is_relaxed(tmp_path):
+    """Of a function of the user's own, which under a relaxed member does not raise."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from popsbounds.structures import crystal\n"
+        "def quantities(potential, element, volume):\n"
+        "    host = potential.crystal('C14', crystal('C14', element, volume))\n"
+        "    yield 'C14', 'energy', 'eV', host.energy\n"
+        "    yield 'again', 'energy', 'eV', potential.relax('again', host.atoms).energy\n"
+    )
+    prop = OwnProperty(Settings(Own(file=file, arguments={}), "W", VOLUME))
+    mle, thetas = narrow()
+    expected, models = learn(prop, "mine", mle, thetas)
+    cautious = SETTINGS.model_copy(update={"relax": RELAX.model_copy(update={"trust_radius_A": 1e-7})})
+    arguments = ("mine", prop, models, {0: thetas[0]}, SnapCalculator(FORM, mle), cautious, expected)
+    explicit, automatic = propagate(*arguments), propagate(*arguments, method="auto", tolerance=HUGE)
+    assert set(explicit["status"]) == {"ok"}
+    assert parallel(automatic, explicit).max() < 1e-9
 
 
 def test_hopeless_members_are_as_hopeless_as_relaxed():
@@ -501,7 +534,7 @@ def test_hopeless_members_are_as_hopeless_as_relaxed():
 
 def test_what_lies_within_a_relaxed_crystal_has_its_size():
     """Predicted there: the crystal may be relaxed, and what it holds not."""
-    here = study("nested", wild_six)
+    here = study("nested", wild_four)
     known = [evaluate_models(here.models, here.thetas, 1e-5, level) for level in ("reduced", "second")]
     moved = 0
     for number, (mine, coarse) in enumerate(zip(*known, strict=True)):
@@ -523,8 +556,8 @@ def test_what_lies_within_a_relaxed_crystal_has_its_size():
     assert moved
 
 
-def family_too_small() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Members beyond the families, which do not reach far enough: relaxed, and automatic without tolerance."""
+def test_what_its_family_does_not_reach_is_checked():
+    """As what has no family."""
     settings = SETTINGS.model_copy(update={"families": Families(width=0.001)})
     mle, thetas = narrow()
     prop, calculator = make("formation", Formation(structures=["bcc"])), SnapCalculator(FORM, mle)
@@ -532,16 +565,12 @@ def family_too_small() -> tuple[pd.DataFrame, pd.DataFrame]:
     expected = value_table("formation", list(prop.values(recorder)), "mle")
     models = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, mle, thetas, settings.families).build()
     arguments = ("formation", prop, models, dict(enumerate(thetas)), calculator, settings, expected)
-    return propagate(*arguments), propagate(*arguments, method="auto", tolerance=TINY)
-
-
-def test_what_its_family_does_not_reach_is_checked():
-    explicit, automatic = family_too_small()
+    explicit, automatic = propagate(*arguments), propagate(*arguments, method="auto", tolerance=TINY)
     assert explicit["evaluations"].max() > 0
     assert parallel(automatic, explicit).max() < 1e-4
 
 
-@pytest.mark.parametrize("members", [narrow, wild_six])
+@pytest.mark.parametrize("members", [narrow, wild_four])
 def test_stresses_are_within_the_tolerance(members):
     """Bulk moduli, differences of stresses in cells that are imposed."""
     here = study("formation", members)

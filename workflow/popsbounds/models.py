@@ -249,19 +249,20 @@ class Builder:
         # The start's symmetry and constraints: what the MLE happens to restore, a member need not.
         strains = strain_basis(record.start) if cell else None
         coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
+        host = crystal if record.kind == "strained" and isinstance(crystal, Basin) else None
+        deformation = np.eye(3) if record.deformation is None else record.deformation
         frame, where = (None, None) if cell else (_UNIFORM, self._scales(record.crystal))
-        if record.kind == "strained" and isinstance(crystal, Basin):
-            deformation = np.asarray(record.deformation)
-            frame = np.array([np.linalg.solve(deformation, e @ deformation) for e in crystal.coordinates.strains])
+        if host is not None:
+            frame = np.array([np.linalg.solve(deformation, e @ deformation) for e in host.coordinates.strains])
             where = self.strains[record.crystal]
         reduced = self._reduced(coordinates, frame, where)
-        if record.kind == "strained" and isinstance(crystal, Basin):
-            # About the crystal's own centres: opposite strains, whose difference counts, must err alike.
-            others = [strained(centre.coordinates.origin, np.asarray(record.deformation)) for centre in crystal.farther]
-            pairs = zip(others, self.sides.get(record.crystal, []), strict=True)
-            farther = [self._centre(origin, coordinates, frame, here, where) for origin, here in pairs]
-        else:
+        if host is None:
             farther = self._farther(name, coordinates, frame, where, reduced)
+        else:
+            # About the crystal's own centres: opposite strains, whose difference counts, must err alike.
+            pairs = zip(host.farther, self.sides.get(record.crystal, []), strict=True)
+            origins = [(strained(centre.coordinates.origin, deformation), here) for centre, here in pairs]
+            farther = [self._centre(origin, coordinates, frame, here, where) for origin, here in origins]
         if cell:
             self.strains[name] = self._strains(reduced, coordinates)
             self.bases[name] = coordinates.strains
@@ -269,8 +270,9 @@ class Builder:
         if cell and not coordinates.n_displacements and len(coordinates.strains) <= 2:
             self.widths[name] = self._reach(reduced, coordinates)
             family = self._family(atoms, self.widths[name], strains=coordinates.strains)
-        if record.kind == "strained" and isinstance(crystal, Basin) and not coordinates.n_displacements:
-            family = self._strained_family(crystal, record)
+        if host is not None and host.family is not None and not coordinates.n_displacements:
+            base, width = host.family.base, self.widths[record.crystal]
+            family = self._family(base, width, strains=host.family.strains, deformation=deformation)
         soft, unstable = None, None
         if record.kind != "strained":
             hessian = self.recorder.hessians.get(name)
@@ -291,12 +293,6 @@ class Builder:
             soft=soft,
             unstable_modes=unstable,
         )
-
-    def _strained_family(self, crystal: Basin, record: Record) -> Family | None:
-        if crystal.family is None:
-            return None
-        base, strains = crystal.family.base, crystal.family.strains
-        return self._family(base, self.widths[record.crystal], strains=strains, deformation=record.deformation)
 
     def _reduced(self, coordinates: Coordinates, frame: np.ndarray | None, strains: np.ndarray | None) -> Reduced:
         """Model of a structure, third derivatives included; some members are looked at in the given frames."""
@@ -324,7 +320,10 @@ class Builder:
         if np.count_nonzero(lengths[known] <= _FAR) >= _NEAR_ENOUGH * len(points) or not known.any():
             return []
         middle, curvature = points[known].mean(axis=0), reduced.members(self.mle[None])[0].hessian
-        direction, dual, spread = principal_directions(points[known] - middle, curvature)[0]
+        principal = principal_directions(points[known] - middle, curvature)
+        if not principal:  # a single member
+            return []
+        direction, dual, spread = principal[0]
         along, joint, centres = (points - middle) @ dual / spread, with_frame(coordinates, frame), []
         self.sides[name] = [known & (sign * along > 0.5 * _APART) for sign in (-1, 1)]
         for sign, here in zip((-1, 1), self.sides[name], strict=True):
