@@ -471,11 +471,7 @@ def test_with_any_tolerance_nothing_is_computed(name):
     [
         ("sia", narrow),
         ("nested", narrow),
-        pytest.param(
-            "nested",
-            wild_four,
-            marks=pytest.mark.xfail(strict=True, reason="what is lost within a crystal is relaxed at every size tried"),
-        ),
+        ("nested", wild_four),
     ],
 )
 @pytest.mark.parametrize("tolerance", [TOLERANCE, TINY], ids=["some", "none"])
@@ -498,9 +494,6 @@ def test_lost_members_are_relaxed():
     assert calls == here.explicit_calls == spent(table) == spent(here.explicit)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the user's function meets the lost prediction, and raises, before it is relaxed"
-)
 def test_what_is_made_from_a_lost_structure_is_relaxed(tmp_path):
     """Of a function of the user's own, which under a relaxed member does not raise."""
     file = tmp_path / "mine.py"

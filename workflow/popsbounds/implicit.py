@@ -26,7 +26,7 @@ from popsbounds.config import Relax
 from popsbounds.family import MemberFamily
 from popsbounds.member import Member, MemberBasin, MemberModel, from_family
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Property, Value
+from popsbounds.properties.base import Property, PropertyError, Value
 from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, strained, uniform_scale
 
 __all__ = ["Automatic", "Implicit", "propagate_automatically"]
@@ -39,7 +39,7 @@ _SAFE = 0.5
 _SAME_CELL = 1e-9
 _OUTSIDE = "beyond the reach of what is known of the MLE"
 
-Way = Literal["predicted", "second", "quadratic", "called", "corrected", "relaxed"]
+Way = Literal["predicted", "second", "quadratic", "called", "corrected", "relaxed", "unknown"]
 
 
 class Implicit(Potential):
@@ -125,7 +125,8 @@ class Automatic(Potential):
     Ways are ``predicted``; ``second``, predicted to second order only, and
     ``quadratic``, without third derivatives; ``called``, computed where it is
     predicted to be; ``corrected``, one step of Newton's method from there, as
-    the model's curvatures have it; ``relaxed``.
+    the model's curvatures have it; ``relaxed``; ``unknown``, which shows what
+    rests on it.
 
     Parameters
     ----------
@@ -136,10 +137,8 @@ class Automatic(Potential):
 
     Attributes
     ----------
-    plan : dict
+    plan : mapping
         The way of each structure that is not answered for as predicted.
-    trying : bool
-        Whether a plan is tried only, at no further cost.
     """
 
     is_member = True
@@ -148,26 +147,30 @@ class Automatic(Potential):
         self.member = member
         settings = member.settings
         self._predicted = Implicit(member.models, settings)
-        # Those that cost no force call.
-        self._free: dict[Way, Implicit] = {
+        self._ways: dict[Way, Potential] = {
             "predicted": self._predicted,
             "second": Implicit(second, settings),
             "quadratic": Implicit({name: model.quadratic() for name, model in member.models.items()}, settings),
+            "relaxed": member,
+            "unknown": Implicit({}, settings),
         }
-        self.plan: dict[str, Way] = {}
-        self.trying = False
+        self.plan: Mapping[str, Way] = {}
         # Answers by structure and way, each with the cell that it was asked for in.
         self._known: dict[tuple[str, Way], list[tuple[np.ndarray, Relaxed | Band]]] = {}
         self._spent: Counter[str] = Counter()
         self._modes: dict[str, int] = {}
 
-    def expanded(self) -> list[str]:
-        """Structures that were asked for whose prediction is an expansion."""
-        return list(self._predicted.expanded)
+    def asked(self) -> list[str]:
+        """Structures in the order in which they were first asked for."""
+        return [name for name, way in self._known if way == "predicted"]
 
-    def lost(self) -> list[str]:
-        """Structures that were asked for that have no prediction of their own."""
-        return [name for (name, way), found in self._known.items() if way == "predicted" and not found[-1][1].ok]
+    def is_lost(self, name: str) -> bool:
+        """Whether a structure, as last asked for, has no prediction of its own."""
+        return not self._known[name, "predicted"][-1][1].ok
+
+    def is_expanded(self, name: str) -> bool:
+        """Whether its prediction is an expansion."""
+        return name in self._predicted.expanded
 
     def _answer(
         self,
@@ -178,33 +181,19 @@ class Automatic(Potential):
     ) -> Any:
         way = self.plan.get(name, "predicted")
         known = self._known.setdefault((name, way), [])
-        for before, found in known:
-            if np.abs(before - cell).max() < _SAME_CELL:
-                return found
-        if way in self._free:
-            known.append((cell, ask(self._free[way])))
-            return known[-1][1]
-        predicted = ask(self._predicted)
-        if self.trying and known:
-            # What has cost force calls is not asked for anew by a trial that moves what it lies within.
-            before, found = known[-1]
-            return _moved(found, self._at(name, before), predicted)
-        both: dict[Way, Relaxed | Band] = {}
-        if way == "relaxed":
-            both[way] = ask(self.member)
-            spent = self._spent[name] + both[way].evaluations
-        else:
-            both["called"], both["corrected"] = check()
-            self._spent[name] += both[way].evaluations
-            spent = self._spent[name]
-        self._known.setdefault((name, "predicted"), []).append((cell, predicted))
-        for each, answer in both.items():
-            self._known.setdefault((name, each), []).append((cell, replace(answer, evaluations=spent)))
-        return known[-1][1]
-
-    def _at(self, name: str, cell: np.ndarray) -> Relaxed | Band:
-        """The prediction that was made in a cell."""
-        return next(found for there, found in self._known[name, "predicted"] if np.abs(there - cell).max() < _SAME_CELL)
+        same = [found for before, found in known if np.abs(before - cell).max() < _SAME_CELL]
+        if not same:
+            if way in ("called", "corrected"):
+                called, corrected = check()
+                both: dict[Way, Relaxed | Band] = {"called": called, "corrected": corrected}
+                self._spent[name] += called.evaluations
+            else:
+                both = {way: ask(self._ways[way])}
+                self._spent[name] += both[way].evaluations
+            for each, answer in both.items():
+                self._known.setdefault((name, each), []).append((cell, answer))
+            same = [both[way]]
+        return replace(same[0], evaluations=self._spent[name])
 
     def _checked(self, name: str, atoms: Atoms) -> tuple[Relaxed, Relaxed]:
         """A structure computed where it is predicted to be, and what the forces there make of it."""
@@ -250,17 +239,6 @@ class Automatic(Potential):
         return self._modes[name]
 
 
-def _moved(found: Any, before: Any, after: Any) -> Any:
-    """An answer in another cell, by how the prediction changes from the one to the other."""
-    if not (found.ok and before.ok and after.ok):
-        return after
-    if isinstance(found, Band):
-        images = zip(found.images, before.images, after.images, strict=True)
-        return replace(found, images=[_moved(*image) for image in images])
-    energy, stress = found.energy + after.energy - before.energy, found.stress + after.stress - before.stress
-    return replace(found, atoms=after.atoms, energy=energy, stress=stress)
-
-
 def _no_check() -> tuple[Relaxed, Relaxed]:
     raise AssertionError("what does not relax is never checked")
 
@@ -292,36 +270,45 @@ def propagate_automatically(
         And whether it rests on a structure that was relaxed.
     """
 
-    def values(plan: dict[str, Way], trying: bool = False) -> list[Value]:
-        potential.plan, potential.trying = plan, trying
-        return list(prop.values(potential))
+    def values(plan: Mapping[str, Way]) -> list[Value] | None:
+        """None where a property of the user's own has none: it is made from a structure that is lost."""
+        potential.plan = plan
+        try:
+            return list(prop.values(potential))
+        except PropertyError:
+            return None
 
-    def distance(first: list[Value], second: list[Value]) -> float:
+    def distance(first: list[Value] | None, second: list[Value] | None) -> float:
         """Largest difference between values that are judged, in tolerances."""
-        pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.unit in tolerance]
-        if any(a.status != b.status for a, b in pairs):
+        pairs = zip(first or [], second or [], strict=False)
+        judged = [(a, b) for a, b in pairs if a.unit in tolerance]
+        if first is None or second is None or any(a.status != b.status for a, b in judged):
             return np.inf
-        return max((abs(a.value - b.value) / tolerance[a.unit] for a, b in pairs if a.status == "ok"), default=0.0)
+        return max((abs(a.value - b.value) / tolerance[a.unit] for a, b in judged if a.status == "ok"), default=0.0)
 
     plan: dict[str, Way] = {}
-    predicted = values(plan)
-    # What depends on a lost crystal is known only once that is relaxed.
-    while lost := [name for name in potential.lost() if name not in plan]:
-        plan |= dict.fromkeys(lost, "relaxed")
-        predicted = values(plan)
-    before = dict(plan)
+    settled: set[str] = set()
     # Both, lest the two parts cancel in the one and leave nothing to be seen.
     coarse: tuple[Way, ...] = ("second", "quadratic")
-    for name in potential.expanded():
-        tried = () if name in before else coarse
-        if any(distance(values(before | {name: way}, True), predicted) > _TRUSTED for way in tried):
-            plan[name] = "corrected"
-    corrected = values(plan)
-    checked = [name for name, way in plan.items() if way == "corrected"]
-    relaxed = [name for name in checked if distance(values(plan | {name: "called"}, True), corrected) > _SAFE]
-    final = values(plan | dict.fromkeys(relaxed, "relaxed"))
-    without = values({name: way for name, way in plan.items() if way != "relaxed"})
+    found = values(plan)
+    # In the order in which they were asked for: while a crystal's way is sought, what lies within it is predicted,
+    # which is free and follows it; what lies within is checked, or relaxed, once, at the crystal's final size.
+    while waiting := [name for name in potential.asked() if name not in settled]:
+        name = waiting[0]
+        settled.add(name)
+        if potential.is_lost(name):
+            plan[name] = "relaxed"
+        elif potential.is_expanded(name) and any(
+            distance(values(plan | {name: way}), found) > _TRUSTED for way in coarse
+        ):
+            called, corrected = (values(plan | {name: way}) for way in ("called", "corrected"))
+            plan[name] = "relaxed" if distance(called, corrected) > _SAFE else "corrected"
+        if name in plan:
+            found = values(plan)
+    without: dict[str, Way] = {name: "unknown" if way == "relaxed" else way for name, way in plan.items()}
+    others = [(value.status, value.reason) for value in values(without) or []]
+    potential.plan = plan
     return [
-        (value, value.status != other.status or (value.status == "ok" and value.value != other.value))
-        for value, other in zip(final, without, strict=True)
+        (value, number >= len(others) or (value.status, value.reason) != others[number])
+        for number, value in enumerate(prop.values(potential))
     ]
