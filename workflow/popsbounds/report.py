@@ -18,7 +18,7 @@ import pandas as pd
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.config import load_config
 from popsbounds.fit import coverage_caveats
-from popsbounds.statistics import paper_tables, principal
+from popsbounds.statistics import COUNTS, paper_tables, principal
 
 __all__ = ["beside_paper", "html_table", "posteriors", "summary"]
 
@@ -161,8 +161,11 @@ def summary(study: str | Path) -> str:
 def _truncation(table: pd.DataFrame) -> list[str]:
     """What members that were not relaxed lose beside the same ones relaxed; nothing if there are none.
 
-    Over structures: the median of medians, the largest 95th percentile.
+    By `auto` and by the highest level; over structures: the median of medians, the largest 95th percentile.
     """
+    implicit = table[table["method"] == "implicit"]
+    table = pd.concat([principal(implicit), table[table["method"] == "auto"]])
+    table = table[~table["quantity"].isin(COUNTS)]
     key = ["property", "quantity", "unit", "method", "level"]
     numbers = ["median_error", "p95_error", "std", "evaluations", "explicit_evaluations"]
     # A structure that no member changes, such as the zero of formation energies, has no error to speak of.
@@ -172,6 +175,8 @@ def _truncation(table: pd.DataFrame) -> list[str]:
     # Of a curve the mean error over the mean spread, as in the ratios: a point without spread would rule.
     for name in ("median_error", "p95_error"):
         by_structure[f"{name}_over_std"] = by_structure[name] / by_structure["std"]
+    # Nor have quantities of which each value comes from a family, by all ways the same.
+    by_structure = by_structure[by_structure.groupby(key)["p95_error"].transform("max") > 0]
     head = ["property", "quantity", "method", "level", "median error", "median error/std", "95th percentile error/std"]
     rows = [[*head, "force calls a member", "explicit"]]
     for (name, quantity, unit, method, level), group in by_structure.groupby(key, sort=False):

@@ -22,7 +22,8 @@ with the material's element and the volume per atom (Å³) that structures start
         energy = vacancy.energy - len(atoms) * bulk.energy_per_atom
         yield "vacancy", "formation_energy", "eV", energy
 
-It is called once for each potential: the MLE, every member, the reference.
+It is called for each potential: the MLE, every member (more than once where
+ways of propagation are compared or tried), the reference.
 Each row is ``(structure, quantity, unit, value)`` or, on a curve, ``(structure,
 quantity, unit, value, coordinate)``. All potentials must yield the same rows:
 coordinates are fractions or other numbers that do not depend on the potential.
