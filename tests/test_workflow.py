@@ -279,6 +279,26 @@ def test_a_member_runs_in_lammps_as_it_is(study):
     assert float(printed[2]) == pytest.approx(64 * atoms.get_potential_energy(), abs=1e-6)
 
 
+def test_extreme_parameters_are_corners_of_the_box_and_potentials(study):
+    snakemake(study, "--cores", 1, "write_extremes")
+    out = study / "results" / "tiny"
+    folder = out / "analytic" / "potentials"
+    assert {f.name for f in folder.iterdir()} == {"formation", "elastic", "sia", "surface", "phonon", "neb", "path"}
+    posterior = dict(np.load(out / "fit" / "posterior.npz"))
+    box = posterior["high"] - posterior["low"]
+    bounds = tables(study)["bounds"].query("method == 'analytic' and quantity == 'surface_energy'")
+    gradients = dict(np.load(out / "analytic" / "surface.npz"))
+    for facet, line in bounds.set_index("structure").iterrows():
+        (row,) = np.flatnonzero(gradients["structure"] == facet)
+        for side in ("low", "high"):
+            lines = (folder / "surface" / f"{facet}_surface_energy_{side}.snapcoeff").read_text().split("\n")
+            change = np.array([float(text) for text in lines[2:33]]) - posterior["theta_mle"]
+            unit = (np.linalg.lstsq(posterior["modes"], change, rcond=None)[0] - posterior["low"]) / box
+            assert np.minimum(np.abs(unit), np.abs(unit - 1)).max() < 1e-4
+            linear = gradients["value"][row] + gradients["gradient"][row] @ change
+            assert linear == pytest.approx(line[side], abs=1e-8)
+
+
 def test_recorded_configuration_is_complete(study):
     recorded = load_config(study / "results" / "tiny" / "config.yaml")
     assert recorded == load_config(TINY)
