@@ -64,6 +64,12 @@ BAD = [
     ("properties.surface", {"facets": ["000"]}, "'000' is not a facet"),
     ("properties.surface", {"vacuum_A": 3.0}, "properties.surface.vacuum_A: 3.0 Å lets the two faces"),
     ("properties", {"elastic": {"structures": ["hcp"]}}, "properties.elastic.structures[0]: "),
+    ("properties", {"sia": {"method": "implict"}}, "properties.sia.method[0]: Input should be 'explicit', 'impl"),
+    ("properties", {"sia": {"method": []}}, "properties.sia.method: List should have at least 1 item"),
+    ("properties", {"sia": {"method": ["auto", "auto"]}}, "properties.sia.method: 'auto' is listed twice"),
+    ("properties", {"sia": {"levels": ["third"]}}, "properties.sia.levels[0]: "),
+    ("properties", {"sia": {"method": "auto", "tolerance": {}}}, "`method: auto` needs a `tolerance`"),
+    ("properties", {"sia": {"tolerance": {"GPa": 1.0}}}, "no value has the unit 'GPa'; units are eV, 1"),
 ]  # fmt: skip
 
 

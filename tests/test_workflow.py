@@ -385,5 +385,5 @@ def test_dry_run_of_every_study_and_profile(path, profile):
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE))
-    ways = sum(len(config.properties.settings(name).methods) for name in config.properties.names())
+    ways = sum(len(config.properties.settings(name).method) for name in config.properties.names())
     assert int(jobs["propagate_members"]) == config.n_batches * ways

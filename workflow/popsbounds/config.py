@@ -411,6 +411,10 @@ ALL_PHASES = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C
 ALL_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "322", "332"]
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _tolerance(default: dict[str, float]) -> Any:
     return Field(
         default=default,
@@ -423,12 +427,17 @@ class Propagated(Section):
 
     UNITS: ClassVar[tuple[str, ...]] = ()
 
-    method: Method | Annotated[list[Method], AfterValidator(_unique)] = Field(
-        "explicit",
+    method: Annotated[
+        list[Method],
+        BeforeValidator(_listed, json_schema_input_type=Method | list[Method]),
+        AfterValidator(_unique),
+    ] = Field(
+        default=["explicit"],
+        min_length=1,
         description=(
-            "How members are propagated, one way or several: `explicit` relaxes each; `implicit` expands about the "
-            "MLE, without any force call; `auto` expands, checks by one force call where it matters, and relaxes what "
-            "is beyond the tolerance."
+            "How members are propagated, one way or a list of several: `explicit` relaxes each; `implicit` expands "
+            "about the MLE, without any force call; `auto` expands, checks by one force call where it matters, and "
+            "relaxes what is beyond the tolerance."
         ),
     )
     levels: Annotated[list[Level], AfterValidator(_unique)] = Field(
@@ -441,16 +450,9 @@ class Propagated(Section):
     )
     tolerance: dict[str, PositiveFloat] = _tolerance({})
 
-    @property
-    def methods(self) -> list[Method]:
-        """The ways of propagation, as a list."""
-        return self.method if isinstance(self.method, list) else [self.method]
-
     @model_validator(mode="after")
     def _judged(self) -> Propagated:
-        if not self.methods:
-            raise ValueError("`method` is empty: give at least one of explicit, implicit, auto")
-        if "auto" in self.methods and not self.tolerance:
+        if "auto" in self.method and not self.tolerance:
             raise ValueError("`method: auto` needs a `tolerance`, such as {eV: 0.001}")
         unknown = [unit for unit in self.tolerance if self.UNITS and unit not in self.UNITS]
         if unknown:

@@ -46,7 +46,7 @@ def fan_out():
     return [
         f"{OUT}/{FANS[method]}/{name}/{batch}.parquet"
         for name in PROPERTIES
-        for method in STUDY.properties.settings(name).methods
+        for method in STUDY.properties.settings(name).method
         for batch in BATCHES
     ]
 

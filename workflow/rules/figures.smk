@@ -1,7 +1,7 @@
 # Figures: name -> tables it is drawn from, and whether this study has what it shows.
 
 HAS = set(PROPERTIES)
-COMPARED = any(len(STUDY.properties.settings(name).methods) > 1 for name in PROPERTIES)
+COMPARED = any(len(STUDY.properties.settings(name).method) > 1 for name in PROPERTIES)
 CATALOGUE = {
     "fig01_pointwise": ("pointwise", True),
     "fig02_formation_energy": ("bounds", "formation" in HAS),
