@@ -158,6 +158,7 @@ class Automatic(Potential):
         # Answers by structure and way, each with the cell that it was asked for in.
         self._known: dict[tuple[str, Way], list[tuple[np.ndarray, Relaxed | Band]]] = {}
         self._spent: Counter[str] = Counter()
+        self._hosts: dict[str, str] = {}
         self._modes: dict[str, int] = {}
 
     def asked(self) -> list[str]:
@@ -167,6 +168,10 @@ class Automatic(Potential):
     def is_lost(self, name: str) -> bool:
         """Whether a structure, as last asked for, has no prediction of its own."""
         return not self._known[name, "predicted"][-1][1].ok
+
+    def is_of_relaxed(self, name: str) -> bool:
+        """Whether a structure is a strained crystal that had to be relaxed: it is not to be trusted more than that."""
+        return self.plan.get(self._hosts.get(name, "")) == "relaxed"
 
     def is_expanded(self, name: str) -> bool:
         """Whether its prediction is an expansion."""
@@ -216,6 +221,7 @@ class Automatic(Potential):
         return self._answer(name, atoms.cell[:], lambda p: p._relax(name, atoms, crystal), check)
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
+        self._hosts[name] = crystal.name
         atoms = strained(crystal.atoms, deformation)
         check = partial(self._checked, name, atoms)
         return self._answer(name, atoms.cell[:], lambda p: p._strain(name, crystal, deformation), check)
@@ -253,7 +259,7 @@ def propagate_automatically(
     a value by more than a tenth of the tolerance. The call gives the
     energy at the predicted geometry, and its forces a correction: where that
     moves a value by more than half of it, the structure is relaxed. It also
-    is where it has no prediction.
+    is where it has no prediction, or is a relaxed crystal under strain.
 
     Parameters
     ----------
@@ -296,7 +302,8 @@ def propagate_automatically(
     while waiting := [name for name in potential.asked() if name not in settled]:
         name = waiting[0]
         settled.add(name)
-        if potential.is_lost(name):
+        potential.plan = plan
+        if potential.is_lost(name) or potential.is_of_relaxed(name):
             plan[name] = "relaxed"
         elif potential.is_expanded(name) and any(
             distance(values(plan | {name: way}), found) > _TRUSTED for way in coarse
