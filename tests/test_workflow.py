@@ -283,7 +283,7 @@ def test_extreme_parameters_are_corners_of_the_box_and_potentials(study):
     snakemake(study, "--cores", 1, "write_extremes")
     out = study / "results" / "tiny"
     folder = out / "analytic" / "potentials"
-    assert {f.name for f in folder.iterdir()} == {"formation", "elastic", "sia", "surface", "phonon", "neb", "path"}
+    assert {f.name for f in folder.iterdir() if f.is_dir()} == set(tables(study)["bounds"]["property"])
     posterior = dict(np.load(out / "fit" / "posterior.npz"))
     box = posterior["high"] - posterior["low"]
     bounds = tables(study)["bounds"].query("method == 'analytic' and quantity == 'surface_energy'")
