@@ -22,6 +22,7 @@ from popsbounds.models import Basin, Model
 from popsbounds.pops import Posterior
 from popsbounds.progress import progress
 from popsbounds.properties import Property
+from popsbounds.properties.base import key_of
 from popsbounds.statistics import COUNTS, DATUM
 
 __all__ = ["analytic_bounds", "extreme_parameters", "gradients", "read_gradients", "single_numbers", "write_gradients"]
@@ -78,7 +79,7 @@ def gradients(
     directions = spread @ right[:rank].T
 
     wanted = expected[(expected["status"] == "ok") & ~expected["quantity"].isin(COUNTS)].reset_index(drop=True)
-    keys = list(zip(wanted["structure"], wanted["quantity"], wanted["coordinate"].map(repr), strict=True))
+    keys = [key_of(line) for line in wanted.itertuples()]
     sides = []
     for sign in (1, -1):
         thetas = posterior.theta + sign * _STEP * directions.T
@@ -100,7 +101,7 @@ def _features(model: Model) -> Iterable[np.ndarray]:
 
 
 def _values(prop: Property, potential: Implicit, keys: list[tuple]) -> list[float]:
-    found = {(v.structure, v.quantity, repr(float(v.coordinate))): v.value for v in prop.values(potential)}
+    found = {key_of(value): value.value for value in prop.values(potential)}
     return [found.get(key, np.nan) for key in keys]
 
 

@@ -25,7 +25,7 @@ from popsbounds.config import Level, Relax
 from popsbounds.coordinates import Coordinates
 from popsbounds.errors import InputError
 from popsbounds.reduced import MemberReduced, Reduced
-from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax
+from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax, uniform_scale
 from popsbounds.structures import HopInversion, hop_inversion
 
 __all__ = ["Band", "BandModel", "MemberBand", "cold_band"]
@@ -259,6 +259,10 @@ class MemberBand:
 
     def __init__(self, model: BandModel, images: list[MemberReduced]) -> None:
         self.model, self.images = model, images
+
+    def scale_of(self, images: Sequence[Atoms]) -> float | None:
+        """Factor of a path's cell to the MLE's; None where their shapes differ."""
+        return uniform_scale(self.model.path[0], images[0])
 
     def solve(self, scale: float, calculator: Calculator, settings: Relax) -> Band:
         """Converge the path, without force calls as far as the models go and then with them.

@@ -23,11 +23,10 @@ from ase import Atoms
 
 from popsbounds.band import Band, MemberBand
 from popsbounds.config import Relax
-from popsbounds.family import MemberFamily
-from popsbounds.member import Member, MemberBasin, MemberModel, from_family
+from popsbounds.member import Member, MemberBasin, MemberModel, static_of_family
 from popsbounds.potential import Potential
 from popsbounds.properties.base import Property, PropertyError, Value
-from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, strained, uniform_scale
+from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, strained
 
 __all__ = ["Automatic", "Implicit", "propagate_automatically"]
 
@@ -65,8 +64,7 @@ class Implicit(Potential):
         known = self.models.get(name)
         if not isinstance(known, MemberBasin):
             return _unknown(atoms)
-        # The families hold more than an order of the expansion.
-        found = known.crystal_of_family(self.settings) if known.reduced.level == "reduced" else None
+        found = known.crystal_of_family(self.settings)
         return self._predicted(name, known, atoms) if found is None else found
 
     def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
@@ -84,11 +82,8 @@ class Implicit(Potential):
         return self._predicted(name, known, atoms) if found is None else found
 
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
-        family = self.models.get(name)
-        x = family.family.coordinates_of(atoms) if isinstance(family, MemberFamily) else None
-        if not isinstance(family, MemberFamily) or x is None or not family.inside(x):
-            return _unknown(atoms)
-        return from_family(family, x, atoms)
+        found = static_of_family(self.models.get(name), atoms)
+        return _unknown(atoms) if found is None else found
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
         known = self.models.get(name)
@@ -99,7 +94,7 @@ class Implicit(Potential):
 
     def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
         known = self.models.get(name)
-        scale = uniform_scale(known.model.path[0], images[0]) if isinstance(known, MemberBand) else None
+        scale = known.scale_of(images) if isinstance(known, MemberBand) else None
         if not isinstance(known, MemberBand) or scale is None:
             return Band([_unknown(image) for image in images], "not_converged", _OUTSIDE, 0)
         self.expanded[name] = None
@@ -169,9 +164,9 @@ class Automatic(Potential):
         """Whether a structure, as last asked for, has no prediction of its own."""
         return not self._known[name, "predicted"][-1][1].ok
 
-    def is_of_relaxed(self, name: str) -> bool:
-        """Whether a structure is a strained crystal that had to be relaxed: it is not to be trusted more than that."""
-        return self.plan.get(self._hosts.get(name, "")) == "relaxed"
+    def host(self, name: str) -> str:
+        """Crystal that a structure is, under strain; nothing for others."""
+        return self._hosts.get(name, "")
 
     def is_expanded(self, name: str) -> bool:
         """Whether its prediction is an expansion."""
@@ -233,7 +228,7 @@ class Automatic(Potential):
         def check() -> tuple[Band, Band]:
             known, settings = self.member.models[name], self.member.settings
             assert isinstance(known, MemberBand)
-            scale = uniform_scale(known.model.path[0], images[0]) or 1.0  # it was predicted
+            scale = known.scale_of(images) or 1.0  # it was predicted
             predicted, q = known.predict(scale, settings)
             return known.check(scale, q, self.member.calculator, settings) if predicted.ok else (predicted, predicted)
 
@@ -302,8 +297,8 @@ def propagate_automatically(
     while waiting := [name for name in potential.asked() if name not in settled]:
         name = waiting[0]
         settled.add(name)
-        potential.plan = plan
-        if potential.is_lost(name) or potential.is_of_relaxed(name):
+        # A strained crystal is not to be trusted more than the crystal.
+        if potential.is_lost(name) or plan.get(potential.host(name)) == "relaxed":
             plan[name] = "relaxed"
         elif potential.is_expanded(name) and any(
             distance(values(plan | {name: way}), found) > _TRUSTED for way in coarse

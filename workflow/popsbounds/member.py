@@ -22,10 +22,10 @@ from popsbounds.hessian import UNSTABLE
 from popsbounds.models import Basin, Centre, Model
 from popsbounds.potential import ColdPotential
 from popsbounds.reduced import MemberReduced
-from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax, strained, uniform_scale
+from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax, strained
 from popsbounds.response import augmented
 
-__all__ = ["Member", "MemberBasin", "MemberModel", "Point", "evaluate_models", "from_family"]
+__all__ = ["Member", "MemberBasin", "MemberModel", "Point", "evaluate_models", "static_of_family"]
 
 # Step (Å) by which a stationary point is tried for a maximum.
 _STEP = 0.01
@@ -99,18 +99,23 @@ class MemberBasin:
     soft: np.ndarray | None
 
     def crystal_of_family(self, settings: Relax) -> Relaxed | None:
-        """A crystal without internal freedom at zero stress; None where the family does not reach."""
-        x = None if self.family is None else self.family.minimum()
-        if self.family is None or x is None:
+        """A crystal without internal freedom at zero stress; None where the family does not reach.
+
+        None at an order of the expansion, too: the family holds more.
+        """
+        if self.family is None or self.reduced.level != "reduced":
             return None
-        found = _by_symmetry(from_family(self.family, x))
+        x = self.family.minimum()
+        if x is None:
+            return None
+        found = _by_symmetry(_from_family(self.family, x))
         return None if other_basin(self.basin.coordinates.origin, found.atoms, settings) else found
 
     def strained_of_family(self, crystal: Relaxed) -> Relaxed | None:
         """A strained crystal without internal freedom; None where the family does not reach."""
         if self.family is None or crystal.strains is None or not self.family.inside(crystal.strains):
             return None
-        return _by_symmetry(from_family(self.family, crystal.strains))
+        return _by_symmetry(_from_family(self.family, crystal.strains))
 
     def minimum(self, atoms: Atoms, settings: Relax) -> Point | None:
         """Where its model has the minimum in the cell of a structure; None where there is none within the trust radius.
@@ -228,12 +233,8 @@ class Member(ColdPotential):
         return self._nearby(strained(crystal.atoms, deformation), known) if found is None else found
 
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
-        family = self.models.get(name)
-        if isinstance(family, MemberFamily):
-            x = family.family.coordinates_of(atoms)
-            if x is not None and family.inside(x):
-                return from_family(family, x, atoms)
-        return evaluate(atoms, self.calculator)
+        found = static_of_family(self.models.get(name), atoms)
+        return evaluate(atoms, self.calculator) if found is None else found
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
         known = self.models.get(name)
@@ -242,7 +243,7 @@ class Member(ColdPotential):
 
     def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
         known = self.models.get(name)
-        scale = uniform_scale(known.model.path[0], images[0]) if isinstance(known, MemberBand) else None
+        scale = known.scale_of(images) if isinstance(known, MemberBand) else None
         if not isinstance(known, MemberBand) or scale is None:
             return super()._band(name, images, crystal)
         band = known.solve(scale, self.calculator, self.settings)
@@ -297,8 +298,15 @@ def _by_symmetry(found: Relaxed) -> Relaxed:
     return replace(found, forces=np.zeros((len(found.atoms), 3)))
 
 
-def from_family(family: MemberFamily, x: np.ndarray, atoms: Atoms | None = None) -> Relaxed:
-    """The structure of a family at strain coordinates x; `atoms` is that structure where it is at hand."""
+def static_of_family(known: MemberModel | None, atoms: Atoms) -> Relaxed | None:
+    """A structure as it is; None where there is no family of it, or the family does not reach."""
+    if not isinstance(known, MemberFamily):
+        return None
+    x = known.family.coordinates_of(atoms)
+    return None if x is None or not known.inside(x) else _from_family(known, x, atoms)
+
+
+def _from_family(family: MemberFamily, x: np.ndarray, atoms: Atoms | None = None) -> Relaxed:
     atoms = family.family.place(x) if atoms is None else atoms
     stress = family.virial(x) / atoms.get_volume()
     return Relaxed(atoms, family.energy(x), "ok", "", 0, stress, family.forces(x), strains=x)

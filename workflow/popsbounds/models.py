@@ -213,10 +213,11 @@ class Builder:
     ) -> None:
         self.recorder, self.respond, self.cutoffs = recorder, respond, cutoffs
         self.mle, self.thetas, self.settings = mle, thetas, settings
-        # By crystal: how far its strains reach, and where those of some members lie.
+        self.some = thetas[:_SOME]
+        # By crystal: how far its strains reach, where those of some members lie, and what they do to its size.
         self.widths: dict[str, np.ndarray] = {}
         self.strains: dict[str, np.ndarray] = {}
-        self.bases: dict[str, np.ndarray] = {}
+        self.scales: dict[str, np.ndarray] = {}
         # By structure: which of some members are nearer to each of its farther centres.
         self.sides: dict[str, list[np.ndarray]] = {}
 
@@ -227,7 +228,9 @@ class Builder:
         for name, record in progress(records.items(), "model of structure", len(records)):
             if record.band is not None and record.band.ok:
                 strains = self._scales(record.crystal)
-                models[name] = BandModel.build(record.band, partial(self._reduced, frame=_UNIFORM, strains=strains))
+                models[name] = BandModel.build(
+                    record.band, partial(self._reduced, frame=_UNIFORM, some=self.some, strains=strains)
+                )
             elif record.found is not None and record.found.ok:
                 if record.kind == "static":
                     models[name] = self._static(record.found.atoms, record)
@@ -251,11 +254,12 @@ class Builder:
         coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
         host = crystal if record.kind == "strained" and isinstance(crystal, Basin) else None
         deformation = np.eye(3) if record.deformation is None else record.deformation
-        frame, where = (None, None) if cell else (_UNIFORM, self._scales(record.crystal))
+        frame = None if cell else _UNIFORM
+        where = np.zeros((len(self.some), 0)) if cell else self._scales(record.crystal)
         if host is not None:
             frame = np.array([np.linalg.solve(deformation, e @ deformation) for e in host.coordinates.strains])
             where = self.strains[record.crystal]
-        reduced = self._reduced(coordinates, frame, where)
+        reduced = self._reduced(coordinates, frame, self.some, where)
         if host is None:
             farther = self._farther(name, coordinates, frame, where, reduced)
         else:
@@ -265,7 +269,8 @@ class Builder:
             farther = [self._centre(origin, coordinates, frame, here, where) for origin, here in origins]
         if cell:
             self.strains[name] = self._strains(reduced, coordinates)
-            self.bases[name] = coordinates.strains
+            cells = np.eye(3) + np.tensordot(self.strains[name], coordinates.strains, 1)
+            self.scales[name] = np.cbrt(np.linalg.det(cells))[:, None] - 1
         family = None
         if cell and not coordinates.n_displacements and len(coordinates.strains) <= 2:
             self.widths[name] = self._reach(reduced, coordinates)
@@ -294,26 +299,20 @@ class Builder:
             unstable_modes=unstable,
         )
 
-    def _reduced(self, coordinates: Coordinates, frame: np.ndarray | None, strains: np.ndarray | None) -> Reduced:
-        """Model of a structure, third derivatives included; some members are looked at in the given frames."""
-        return self._expanded(coordinates, frame, self.thetas[:_SOME], strains)
-
-    def _expanded(
-        self, coordinates: Coordinates, frame: np.ndarray | None, some: np.ndarray, strains: np.ndarray | None
+    def _reduced(
+        self, coordinates: Coordinates, frame: np.ndarray | None, some: np.ndarray, strains: np.ndarray
     ) -> Reduced:
+        """Model of a structure, its third derivatives for some members, each in a frame of its own."""
         reduced = Reduced.build(coordinates, self.respond, self.mle, frame)
-        strains = np.zeros((len(some), 0)) if strains is None else strains
         return reduced.with_third_derivatives(coordinates, frame, self._force, some, strains)
 
     def _farther(
-        self, name: str, coordinates: Coordinates, frame: np.ndarray | None, where: np.ndarray | None, reduced: Reduced
+        self, name: str, coordinates: Coordinates, frame: np.ndarray | None, where: np.ndarray, reduced: Reduced
     ) -> list[Centre]:
         """Centres to either side of the MLE's structure, along the direction in which members differ most."""
         if not coordinates.n_displacements:  # families do better
             return []
-        some = self.thetas[:_SOME]
-        strains = np.zeros((len(some), 0)) if where is None else where
-        members = zip(reduced.members(some), strains, strict=True)
+        members = zip(reduced.members(self.some), where, strict=True)
         points = np.array([model.point(model.solve(strain), strain) for model, strain in members])
         lengths = np.linalg.norm(points, axis=1)
         known = np.isfinite(lengths)
@@ -337,17 +336,17 @@ class Builder:
         coordinates: Coordinates,
         frame: np.ndarray | None,
         here: np.ndarray,
-        where: np.ndarray | None,
+        where: np.ndarray,
     ) -> Centre:
         """Expansion about another structure than the MLE's; `here` tells which members it is for."""
         there = Coordinates(origin, False, coordinates.displacements, coordinates.strains)
-        some = self.thetas[:_SOME][here]
-        if frame is None or where is None:
-            return Centre(coordinates=there, reduced=self._expanded(there, None, some, None))
-        before, after = coordinates.origin.cell[:], origin.cell[:]
-        imposed = np.array([np.linalg.solve(np.linalg.solve(before, after), e) for e in frame])
-        moved = where[here] - strains_between(before, after, frame)
-        return Centre(coordinates=there, reduced=self._expanded(there, imposed, some, moved), frame=imposed)
+        moved = where[here]
+        if frame is not None:
+            before, after = coordinates.origin.cell[:], origin.cell[:]
+            moved = moved - strains_between(before, after, frame)
+            frame = np.array([np.linalg.solve(np.linalg.solve(before, after), e) for e in frame])
+        reduced = self._reduced(there, frame, self.some[here], moved)
+        return Centre(coordinates=there, reduced=reduced, frame=frame)
 
     def _force(self, coordinates: Coordinates, q: np.ndarray) -> np.ndarray:
         """Gradient of the MLE's energy along coordinates."""
@@ -357,16 +356,12 @@ class Builder:
 
     def _strains(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
         """Strains of some members' crystals, shape (members, r); those of the MLE where a member has none."""
-        q = np.array([model.solve() for model in reduced.members(self.thetas[:_SOME])])
+        q = np.array([model.solve() for model in reduced.members(self.some)])
         return np.nan_to_num(q[:, coordinates.n_displacements :] / coordinates.length)
 
     def _scales(self, crystal: str) -> np.ndarray:
         """Uniform strains of what lies within a crystal, shape (members, 1)."""
-        strains = self.strains.get(crystal)
-        if strains is None:
-            return np.zeros((len(self.thetas[:_SOME]), 1))
-        cells = np.eye(3) + np.tensordot(strains, self.bases[crystal], 1)
-        return np.cbrt(np.linalg.det(cells))[:, None] - 1
+        return self.scales.get(crystal, np.zeros((len(self.some), 1)))
 
     def _reach(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
         """How far the members' strains reach, by coordinate, as their reduced models have it."""

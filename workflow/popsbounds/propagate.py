@@ -19,6 +19,7 @@ from popsbounds.member import Member, MemberModel, evaluate_models
 from popsbounds.models import Model
 from popsbounds.progress import progress
 from popsbounds.properties import Property, PropertyError, Value
+from popsbounds.properties.base import key_of
 
 __all__ = [
     "DTYPES",
@@ -115,7 +116,7 @@ def propagate(
     DataFrame
         Lines of `properties.parquet`.
     """
-    relax, wanted = settings.relax, {_key(line): line for line in expected.itertuples()}
+    relax, wanted = settings.relax, {key_of(line): line for line in expected.itertuples()}
 
     def known(level: Level) -> list[dict[str, MemberModel]]:
         several = np.array(list(thetas.values()))
@@ -161,10 +162,10 @@ def _collected(
     reason = "the member yields no such value"
     try:
         for value, source in compute():
-            if _key(value) not in wanted:
+            if key_of(value) not in wanted:
                 at = "" if np.isnan(value.coordinate) else f" at {value.coordinate:.9g}"
                 raise PropertyError(f"yields {value.structure}, {value.quantity}{at}, which the MLE does not")
-            found[_key(value)] = value, source
+            found[key_of(value)] = value, source
     except InputError:
         raise
     except PropertyError as error:
@@ -173,11 +174,6 @@ def _collected(
         _LOG.exception("member %d", number)
         reason = f"{type(error).__name__}: {error}"
     return [found.get(key) or (_absent(line, reason), missing) for key, line in wanted.items()]
-
-
-def _key(line: Any) -> tuple[str, str, str]:
-    """What a line is of; a missing coordinate equals another."""
-    return line.structure, line.quantity, repr(float(line.coordinate))
 
 
 def _absent(line: Any, reason: str) -> Value:

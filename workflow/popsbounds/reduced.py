@@ -341,6 +341,11 @@ class MemberReduced:
     level: str
     mle_gradient: np.ndarray
 
+    @property
+    def _bend(self) -> Cubic | None:
+        """Third derivatives of the polynomial: an order of the expansion is quadratic."""
+        return self.cubic if self.level == "reduced" else None
+
     def point(self, q: np.ndarray, strains: Sequence[float] | np.ndarray) -> np.ndarray:
         """Coordinates that relax and those of the frame, shape (K,)."""
         return np.concatenate([q, self.length * np.asarray(strains, float)])
@@ -349,15 +354,15 @@ class MemberReduced:
         """Derivatives along the coordinates that relax (eV/Å), shape (k,)."""
         z = self.point(q, strains)
         gradient = self.gradient + self.hessian @ z
-        if self.level == "reduced" and self.cubic is not None:
-            gradient = gradient + self.cubic.gradient(z)
+        if self._bend is not None:
+            gradient = gradient + self._bend.gradient(z)
         return gradient[: self.k]
 
     def hessian_at(self, q: np.ndarray, strains: Sequence[float] | np.ndarray = ()) -> np.ndarray:
         """Second derivatives along the coordinates that relax (eV/Å²), shape (k, k)."""
         hessian = self.hessian
-        if self.level == "reduced" and self.cubic is not None:
-            hessian = hessian + self.cubic.hessian(self.point(q, strains))
+        if self._bend is not None:
+            hessian = hessian + self._bend.hessian(self.point(q, strains))
         return hessian[: self.k, : self.k]
 
     def energy_at(self, q: np.ndarray, strains: Sequence[float] | np.ndarray = ()) -> float:
@@ -366,8 +371,8 @@ class MemberReduced:
         if self.level == "first":
             return float(self.energy + self.mle_gradient @ z)
         energy = float(self.energy + self.gradient @ z + 0.5 * z @ self.hessian @ z)
-        if self.level == "reduced" and self.cubic is not None:
-            energy += self.cubic.energy(z)
+        if self._bend is not None:
+            energy += self._bend.energy(z)
         return energy
 
     def virial_at(self, q: np.ndarray, strains: Sequence[float] | np.ndarray = ()) -> np.ndarray:
@@ -430,7 +435,7 @@ class MemberReduced:
                 z = self.point(q, strains)
                 missed = self.change @ z + (0 if self.cubic is None else self.cubic.gradient(z))
                 q = q - np.linalg.solve(self.hessian[:k, :k], missed[:k])
-            if self.level == "reduced" and self.cubic is not None:
+            if self._bend is not None:
                 for _ in range(_NEWTON_STEPS):
                     step = -np.linalg.solve(self.hessian_at(q, strains), self.gradient_at(q, strains))
                     q = q + step

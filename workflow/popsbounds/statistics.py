@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 
+from popsbounds.config import LEVELS
+
 __all__ = [
     "BOUNDS_COLUMNS",
     "CALIBRATION_COLUMNS",
@@ -60,7 +62,7 @@ TRUNCATION_COLUMNS = [
 ]  # fmt: skip
 
 # Ways to the members' values, method and level, the most trusted first.
-WAYS = [("explicit", ""), ("auto", ""), ("implicit", "reduced"), ("implicit", "second"), ("implicit", "first")]
+WAYS = [("explicit", ""), ("auto", ""), *(("implicit", level) for level in reversed(LEVELS))]
 DATUM = ["property", "structure", "quantity", "unit", "coordinate"]
 RELATIVE = ["formation_energy", "relative_volume"]  # quantities of `formation` that are trivial for the zero structure
 COUNTS = ["hessian_index", "imaginary_fraction"]  # of unstable modes: not quantities with an error or a ranking

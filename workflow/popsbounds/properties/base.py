@@ -11,7 +11,7 @@ import numpy as np
 from popsbounds.potential import Potential
 from popsbounds.relax import Relaxed
 
-__all__ = ["Needed", "Property", "PropertyError", "Settings", "Value", "curve", "excess_energy", "value"]
+__all__ = ["Needed", "Property", "PropertyError", "Settings", "Value", "curve", "excess_energy", "key_of", "value"]
 
 
 class PropertyError(Exception):
@@ -44,6 +44,11 @@ class Value:
     reason: str
     evaluations: int
     coordinate: float = np.nan
+
+
+def key_of(line: Any) -> tuple[str, str, str]:
+    """What a value, or a line of a table of values, is of; a missing coordinate equals another."""
+    return line.structure, line.quantity, repr(float(line.coordinate))
 
 
 @dataclass(frozen=True)
