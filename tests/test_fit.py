@@ -63,7 +63,7 @@ def make_frames(number):
     atoms = [bulk("W", "bcc", a=rng.uniform(2.9, 3.5)) * (2, 2, 1) for _ in range(number)]
     for a in atoms:
         a.rattle(0.15, rng=rng)
-    labelled = label_frames(atoms, make_calculator(EAM, ["W"]))
+    labelled, _ = label_frames(atoms, make_calculator(EAM, ["W"]))
     frames = [
         Frame(a.copy(), a.get_potential_energy(), a.get_forces(), None, "bulk", "made.extxyz", i)
         for i, a in enumerate(labelled)
@@ -407,8 +407,9 @@ def test_component_selection_is_a_sorted_sample():
 def test_labels_leave_out_what_cannot_be_computed():
     good, bad = bulk("W"), bulk("W")
     bad.positions[0] = np.nan
-    labelled = label_frames([good, bad, good], make_calculator(EAM, ["W"]))
+    labelled, failures = label_frames([good, bad, good], make_calculator(EAM, ["W"]))
     assert len(labelled) == 2
+    assert [number for number, _ in failures] == [1]
     with pytest.raises(InputError, match="all 1 frames"):
         label_frames([bad], make_calculator(EAM, ["W"]))
 

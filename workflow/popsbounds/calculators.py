@@ -2,20 +2,125 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Sequence
+import json
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from ase.calculators.calculator import Calculator as AseBase
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from popsbounds.config import AseCalculator, LammpsCalculator
 from popsbounds.engine import LammpsCalculator as LiveLammps
 from popsbounds.engine import potential_commands
 from popsbounds.errors import InputError
+from popsbounds.files import replacing
 
-__all__ = ["make_calculator"]
+__all__ = ["CachedCalculator", "make_calculator"]
+
+# Decimals (Å) to which structures with the same results agree.
+_DECIMALS = 8
 
 
-def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequence[str]) -> AseBase:
+class CachedCalculator(Calculator):
+    """A calculator whose results are kept in files, by the content of the structure and its own settings.
+
+    Every result is that of a calculator made anew, so that it depends on nothing that was computed before. The
+    energy is the one that the forces are derivatives of: with smeared occupations, the free energy.
+
+    Parameters
+    ----------
+    factory
+        Makes the calculator.
+    identity
+        Tells it from other calculators; JSON.
+    folder
+        Where results are kept.
+    timeout_s
+        Longest time for a structure; None for any.
+    """
+
+    def __init__(
+        self, factory: Callable[[], Calculator], identity: dict, folder: Path, timeout_s: float | None
+    ) -> None:
+        super().__init__()
+        self.factory, self.identity, self.folder, self.timeout_s = factory, identity, folder, timeout_s
+        self.implemented_properties = ["energy", "forces"]
+        if "stress" in factory().implemented_properties:
+            self.implemented_properties.append("stress")
+
+    def path(self, atoms: Atoms) -> Path:
+        """File of a structure's results."""
+        content = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode())
+        content.update(atoms.numbers.astype("<i8").tobytes())
+        # Adding 0 turns −0 into +0.
+        content.update((np.vstack([atoms.cell, atoms.positions]).round(_DECIMALS) + 0.0).astype("<f8").tobytes())
+        name = content.hexdigest()
+        return self.folder / name[:2] / f"{name}.json"
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order), from the file if there is one.
+
+        Raises
+        ------
+        CalculationFailed
+            It took longer than `timeout_s`. The calculator raises errors of its own besides.
+        """
+        super().calculate(atoms, properties, system_changes)
+        path = self.path(self.atoms)
+        if path.exists():
+            found = json.loads(path.read_text())
+        else:
+            with _within(self.timeout_s):
+                found = self._compute()
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps({"calculator": self.identity, **found}))
+        self.results = {
+            name: np.array(found[name]) if name != "energy" else found[name] for name in self.implemented_properties
+        }
+
+    def _compute(self) -> dict[str, Any]:
+        atoms = self.atoms.copy()
+        atoms.set_constraint()
+        atoms.calc = self.factory()
+        consistent = "free_energy" in atoms.calc.implemented_properties
+        energy = atoms.get_potential_energy(force_consistent=consistent)
+        found = {"energy": float(energy), "forces": atoms.get_forces().tolist()}
+        if "stress" in self.implemented_properties:
+            found["stress"] = atoms.get_stress().tolist()
+        return found
+
+
+@contextmanager
+def _within(seconds: float | None) -> Iterator[None]:
+    """Raise where the body takes longer."""
+    if seconds is None:
+        yield
+        return
+
+    def give_up(*_: object) -> None:
+        raise CalculationFailed(f"timeout: longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequence[str]) -> Calculator:
     """Make a calculator.
 
     Parameters
@@ -37,7 +142,10 @@ def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequen
         factory = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"calculator {settings.name}", [f"cannot be imported ({error}); is it installed?"]) from None
+    identity = {"name": settings.name, "arguments": settings.arguments}
     try:
-        return factory(**settings.arguments)
-    except TypeError as error:
+        return CachedCalculator(
+            lambda: factory(**settings.arguments), identity, settings.cache, timeout_s=settings.timeout_s
+        )
+    except Exception as error:  # calculators raise what they like
         raise InputError(f"calculator {settings.name}", [f"refuses its arguments: {error}"]) from None

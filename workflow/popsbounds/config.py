@@ -101,6 +101,14 @@ class AseCalculator(Section):
         description="Import path of the calculator class or factory, such as `gpaw.GPAW`.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Keyword arguments it is called with.")
+    timeout_s: PositiveFloat | None = Field(None, description="Longest time for a structure; null for any.")
+    cache: Path = Field(
+        Path("results/cache"),
+        description=(
+            "Folder that keeps all results by content, for all studies: no structure is computed twice with the same "
+            "`name` and `arguments`."
+        ),
+    )
 
 
 Calculator = Annotated[LammpsCalculator | AseCalculator, Field(discriminator="kind")]
@@ -127,6 +135,26 @@ class Source(Section):
     group: str | None = Field(
         None, description="Group given to all frames of this source; null reads `dataset.group_key`."
     )
+
+
+class Entropy(Section):
+    """Frames that maximise the information entropy of their descriptors."""
+
+    strength_eV: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.002, 0.2),
+        description=(
+            "Range of K, the worth of entropy against the core repulsion, drawn log-uniform for each frame: the more, "
+            "the farther from crystals and the shorter the bonds."
+        ),
+    )
+    steps: PositiveInt = Field(40, description="Steps of each frame's minimisation.")
+
+    @field_validator("strength_eV")
+    @classmethod
+    def _ascending(cls, limits: tuple[float, float]) -> tuple[float, float]:
+        if limits[0] > limits[1]:
+            raise ValueError("is not in ascending order")
+        return limits
 
 
 class Generate(Section):
@@ -157,6 +185,13 @@ class Generate(Section):
     )
     min_distance: Annotated[float, Field(gt=0.3, lt=1)] = Field(
         0.68, description="Shortest bond allowed, in nearest-neighbour distances of the material."
+    )
+    entropy: Entropy | None = Field(
+        None,
+        description=(
+            "Instead of families, frames of 1 to `max_atoms` atoms that maximise the entropy of the set's "
+            "descriptors; `shares`, `crystals`, `max_strain` and `max_rattle` then do not count."
+        ),
     )
     calculator: Calculator = Field(description="What labels the frames.")
     batches: PositiveInt = Field(4, description="Number of labelling jobs.")

@@ -22,7 +22,7 @@ from popsbounds.config import Generate
 from popsbounds.errors import InputError
 from popsbounds.structures import crystal, slab
 
-__all__ = ["generate_frames"]
+__all__ = ["bcc_bond", "generate_frames", "random_packing", "reduce_cell", "shortest_bond"]
 
 # Volumes drawn for a frame, and tries at each, before the settings count as impossible. Many tries at
 # the same volume, because few at many volumes would favour dilute frames, which fail less often.
@@ -100,8 +100,7 @@ def generate_frames(settings: Generate, element: str, volume: float, rng: np.ran
     InputError
         If the settings leave no room for a frame.
     """
-    # The bcc bond is half the cube's diagonal, and the cube holds two atoms.
-    recipe = _Recipe(settings, element, bond=np.sqrt(3) / 2 * (2 * volume) ** (1 / 3))
+    recipe = _Recipe(settings, element, bcc_bond(volume))
     counts = _counts(settings)
     _check(recipe, volume, counts)
     seen: set[bytes] = set()
@@ -112,6 +111,11 @@ def generate_frames(settings: Generate, element: str, volume: float, rng: np.ran
             frame.info = {"group": family}
             frames.append(frame)
     return frames
+
+
+def bcc_bond(volume: float) -> float:
+    """Nearest-neighbour distance (Å) of bcc with a volume per atom (Å³): half the diagonal of a cube of two."""
+    return float(np.sqrt(3) / 2 * (2 * volume) ** (1 / 3))
 
 
 def _counts(settings: Generate) -> dict[str, int]:
@@ -156,7 +160,7 @@ def _new_frame(family: str, recipe: _Recipe, volume: float, seen: set[bytes], rn
         drawn = volume * _relative_volume(settings.volume_range, _WIDE_SHARE[family], rng)
         for _ in range(_TRIES):
             frame = _FAMILIES[family](recipe, drawn, rng)
-            if len(frame) > settings.max_atoms or _bonds(frame)[1].min() < recipe.shortest:
+            if len(frame) > settings.max_atoms or shortest_bond(frame) < recipe.shortest:
                 continue
             frame.wrap()
             fingerprint = _fingerprint(frame)
@@ -200,7 +204,7 @@ def _crystal(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     unit = _unit(rng.choice(settings.crystals), recipe.element)
     atoms = _scaled(unit.repeat(_repeats(len(unit), settings.max_atoms, (4, 4, 4), rng)), volume)
     _strain(atoms, settings.max_strain * rng.random(), rng)
-    _reduce(atoms)
+    reduce_cell(atoms)
     _rattle(atoms, recipe, rng)
     return atoms
 
@@ -208,14 +212,24 @@ def _crystal(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
 def _packing(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     """Atoms at random in a random cell, pushed apart to a shortest bond that is random too."""
     max_atoms = recipe.settings.max_atoms
-    n_atoms = rng.integers(min(3, max_atoms), min(10, max_atoms), endpoint=True)
-    cell = np.diag(np.exp(rng.uniform(-0.3, 0.3, 3))) + rng.uniform(-0.3, 0.3, (3, 3))
-    atoms = Atoms([recipe.element] * n_atoms, cell=cell, scaled_positions=rng.random((n_atoms, 3)), pbc=True)
-    atoms = _scaled(atoms, volume)
-    _reduce(atoms)
+    n_atoms = int(rng.integers(min(3, max_atoms), min(10, max_atoms), endpoint=True))
     # Beyond the bond of the simple cubic crystal at this volume, random atoms would jam.
     longest = min(_LONGEST_PUSH * recipe.bond, volume ** (1 / 3))
-    _push_apart(atoms, _between(recipe.shortest, longest, rng))
+    return random_packing(recipe.element, n_atoms, volume, recipe.shortest, rng, longest)
+
+
+def random_packing(
+    element: str, n_atoms: int, volume: float, shortest: float, rng: np.random.Generator, longest: float = 0.0
+) -> Atoms:
+    """Atoms at random in a random, reduced cell of a volume per atom (Å³), pushed apart to a random shortest bond.
+
+    It is drawn between `shortest` and `longest` (Å); where the atoms jam, bonds come out shorter.
+    """
+    cell = np.diag(np.exp(rng.uniform(-0.3, 0.3, 3))) + rng.uniform(-0.3, 0.3, (3, 3))
+    atoms = Atoms([element] * n_atoms, cell=cell, scaled_positions=rng.random((n_atoms, 3)), pbc=True)
+    atoms = _scaled(atoms, volume)
+    reduce_cell(atoms)
+    _push_apart(atoms, _between(shortest, longest, rng))
     return atoms
 
 
@@ -225,7 +239,7 @@ def _vacancy(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     atoms = _scaled(_bcc_host(recipe.element, settings.max_atoms + 1), volume)
     del atoms[0]
     _strain(atoms, _MILD * settings.max_strain * rng.random(), rng)
-    _reduce(atoms)
+    reduce_cell(atoms)
     _rattle(atoms, recipe, rng)
     return atoms
 
@@ -247,7 +261,7 @@ def _interstitial(recipe: _Recipe, volume: float, rng: np.random.Generator) -> A
         added = rng.random(3) @ atoms.cell
     atoms += Atoms(recipe.element, positions=[added])
     _strain(atoms, _MILD * settings.max_strain * rng.random(), rng)
-    _reduce(atoms)
+    reduce_cell(atoms)
     _rattle(atoms, recipe, rng)
     _push_apart(atoms, _between(recipe.shortest, _LONGEST_PUSH * recipe.bond, rng))
     return atoms
@@ -264,7 +278,7 @@ def _slab(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     _rattle(atoms, recipe, rng)
     # After the rattle, which would eat into the vacuum.
     atoms.center(vacuum=rng.uniform(*_VACUUM_A) / 2, axis=2)
-    _reduce(atoms)
+    reduce_cell(atoms)
     return atoms
 
 
@@ -328,7 +342,7 @@ def _rattle(atoms: Atoms, recipe: _Recipe, rng: np.random.Generator) -> None:
     atoms.positions += rng.normal(scale=deviation, size=atoms.positions.shape)
 
 
-def _reduce(atoms: Atoms) -> None:
+def reduce_cell(atoms: Atoms) -> None:
     """Describe the same lattice by its least skewed, right-handed cell."""
     reduced, _ = minkowski_reduce(atoms.cell)
     atoms.set_cell(reduced if np.linalg.det(reduced) > 0 else -reduced)
@@ -352,6 +366,11 @@ def _bonds(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     itself = np.arange(len(atoms))
     distances[itself, itself, _ORIGIN] = np.inf
     return vectors, distances
+
+
+def shortest_bond(atoms: Atoms) -> float:
+    """Shortest distance (Å) between atoms, images included, in a reduced cell."""
+    return float(_bonds(atoms)[1].min())
 
 
 def _between(low: float, high: float, rng: np.random.Generator) -> float:

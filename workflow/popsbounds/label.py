@@ -18,17 +18,23 @@ __all__ = ["label_frames"]
 _LOG = logging.getLogger(__name__)
 
 
-def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> list[Atoms]:
+def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[Atoms], list[tuple[int, str]]]:
     """Energy (eV), forces (eV/Å) and, where the calculator has it, stress (eV/Å³) of each frame.
 
-    A frame that the calculator fails on is left out, with a line in the log.
+    Returns
+    -------
+    labelled : list of Atoms
+        Those that the calculator did not fail on.
+    failures : list
+        Number in `frames`, and reason, of the others.
 
     Raises
     ------
     InputError
         The calculator failed on every frame.
     """
-    labelled = []
+    labelled: list[Atoms] = []
+    failures: list[tuple[int, str]] = []
     for number, frame in enumerate(progress(frames, "label of frame", len(frames))):
         copy = frame.copy()
         copy.calc = calculator
@@ -36,17 +42,18 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> list[Atoms]
             results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
             if "stress" in calculator.implemented_properties:
                 results["stress"] = copy.get_stress()
+            if not all(np.isfinite(value).all() for value in results.values()):
+                raise ArithmeticError("its labels are not finite")
         except InputError:
             raise
         except Exception as error:  # calculators raise what they like
-            _LOG.warning("frame %d of the batch is left out: %s", number, error)
-            continue
-        if not all(np.isfinite(value).all() for value in results.values()):
-            _LOG.warning("frame %d of the batch is left out: its labels are not finite", number)
+            failures.append((number, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            _LOG.warning("frame %d of the batch is left out: %s", *failures[-1])
             continue
         copy.calc = SinglePointCalculator(copy, **results)
         labelled.append(copy)
     _LOG.info("labelled %d of %d frames", len(labelled), len(frames))
     if not labelled:
-        raise InputError("dataset.generate.calculator", [f"failed on all {len(frames)} frames of a batch; see the log"])
-    return labelled
+        reason = f"failed on all {len(frames)} frames of a batch, first with: {failures[0][1]}"
+        raise InputError("dataset.generate.calculator", [reason])
+    return labelled, failures

@@ -1,8 +1,17 @@
 # Training frames: read (and, if asked for, generated and labelled), checked, split.
 
-GENERATED = []
+GENERATED, UNLABELLED = [], []
 if STUDY.dataset.generate is not None:
-    GENERATED = expand(f"{OUT}/generate/labelled/{{batch}}.extxyz", batch=range(STUDY.dataset.generate.batches))
+    LABELS = range(STUDY.dataset.generate.batches)
+    GENERATED = expand(f"{OUT}/generate/labelled/{{batch}}.extxyz", batch=LABELS)
+    UNLABELLED = expand(f"{OUT}/generate/labelled/{{batch}}_failed.csv", batch=LABELS)
+
+
+def generate_settings():
+    """What the generated frames depend on; without families, on the descriptors too."""
+    generate = STUDY.dataset.generate
+    section = generate.model_dump(mode="json", exclude={"calculator", "batches"})
+    return settings("seed", "material", *([] if generate.entropy is None else ["descriptors"])) | {"generate": section}
 
 
 rule generate_frames:
@@ -13,8 +22,7 @@ rule generate_frames:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings=lambda wildcards: settings("seed", "material")
-        | {"generate": settings("dataset")["dataset"]["generate"]},
+        settings=lambda wildcards: generate_settings(),
     message:
         "Generating diverse training frames"
     script:
@@ -25,7 +33,8 @@ rule label_frames:
     input:
         frames=rules.generate_frames.output[0],
     output:
-        f"{OUT}/generate/labelled/{{batch}}.extxyz",
+        labelled=f"{OUT}/generate/labelled/{{batch}}.extxyz",
+        failures=f"{OUT}/generate/labelled/{{batch}}_failed.csv",
     log:
         f"{OUT}/logs/label_frames/{{batch}}.log",
     conda:
@@ -42,7 +51,9 @@ rule build_dataset:
     input:
         sources=source_files(),
         generated=GENERATED,
+        unlabelled=UNLABELLED,
     output:
+        unlabelled=f"{OUT}/dataset/unlabelled.csv",
         table=f"{OUT}/dataset/frames.parquet",
         structures=f"{OUT}/dataset/structures.parquet",
     log:

@@ -1,15 +1,32 @@
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+
 import ase.io
 
+from popsbounds.entropy import generate_entropy
 from popsbounds.generate import generate_frames
 from popsbounds.job import random_generator, start
 from popsbounds.structures import material_volume
 
 config = start(snakemake)
-material = config.material
-frames = generate_frames(
-    config.dataset.generate,
-    material.element,
-    material.volume_A3 or material_volume(material.element),
-    random_generator(config, "generate"),
-)
+generate, element = config.dataset.generate, config.material.element
+volume = config.material.volume_A3 or material_volume(element)
+random = partial(random_generator, config, "generate")
+if generate.entropy is None:
+    frames = generate_frames(generate, element, volume, random())
+else:
+    # Not an output: Snakemake leaves it when the job is killed, and more frames of the same settings start from it.
+    settings = snakemake.params.settings
+    same = settings | {"generate": {key: value for key, value in settings["generate"].items() if key != "frames"}}
+    name = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
+    frames = generate_entropy(
+        generate,
+        config.descriptors,
+        element,
+        volume,
+        random,
+        Path(snakemake.output[0]).with_name(f"so_far_{name}.extxyz"),
+    )
 ase.io.write(snakemake.output[0], frames, format="extxyz")

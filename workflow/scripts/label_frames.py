@@ -1,4 +1,5 @@
 import ase.io
+import pandas as pd
 
 from popsbounds.calculators import make_calculator
 from popsbounds.job import start
@@ -6,6 +7,9 @@ from popsbounds.label import label_frames
 
 config = start(snakemake)
 generate = config.dataset.generate
-frames = ase.io.read(snakemake.input.frames, index=slice(int(snakemake.wildcards.batch), None, generate.batches))
-calculator = make_calculator(generate.calculator, config.elements)
-ase.io.write(snakemake.output[0], label_frames(frames, calculator), format="extxyz")
+batch = int(snakemake.wildcards.batch)
+frames = ase.io.read(snakemake.input.frames, index=slice(batch, None, generate.batches), format="extxyz")
+labelled, failures = label_frames(frames, make_calculator(generate.calculator, config.elements))
+ase.io.write(snakemake.output.labelled, labelled, format="extxyz")
+lines = [(batch + number * generate.batches, reason) for number, reason in failures]
+pd.DataFrame(lines, columns=["frame", "reason"]).to_csv(snakemake.output.failures, index=False)

@@ -1,0 +1,329 @@
+"""Training frames that maximise the information entropy of their descriptors: no expert chooses a structure.
+
+Each new frame minimises the energy of a core repulsion minus K times the entropy that its atoms add to
+the set so far, over its positions and the shape of its cell.
+
+References: Karabin & Perez, J. Chem. Phys. 153, 094110 (2020); Montes de Oca Zapiain et al., npj Comput.
+Mater. 8, 189 (2022); Subramanyam & Perez, npj Comput. Mater. 11, 218 (2025).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from popsbounds.config import Generate, ReferencePotential, Snap
+from popsbounds.descriptors.snap import SnapModel, SnapRows
+from popsbounds.errors import InputError
+from popsbounds.files import replacing
+from popsbounds.generate import bcc_bond, random_packing, reduce_cell, shortest_bond
+from popsbounds.progress import progress
+from popsbounds.response import Response, augmented
+
+__all__ = ["DescriptorEntropy", "EntropyCalculator", "Environments", "generate_entropy", "maximise"]
+
+_LOG = logging.getLogger(__name__)
+
+# Variance, relative to that of the scale, below which a direction of descriptor space counts as noise.
+_NOISE = 1e-6
+# The core repulsion is a Lennard-Jones potential cut at its minimum, so that bonds of the shortest length
+# allowed cost 27 times its depth of 1 eV.
+_CORE_EV, _CORE_BEYOND_SHORTEST = 1.0, 1.1
+# Longest step of an atom (Å).
+_LARGEST_STEP = 0.1
+# Random packings that the unit of each descriptor is taken from.
+_POOL = 50
+# Draws of a frame before the settings count as impossible.
+_TRIES = 100
+# Frames between two writes of what there is so far.
+_KEEP_EVERY = 20
+# Decimals of positions (Å) in a file of frames.
+_DECIMALS = 8
+
+
+class Environments:
+    """Descriptors of every atom of a frame, with their derivatives.
+
+    LAMMPS sums descriptors over the atoms of a type, and their derivatives with it: with a type of its own,
+    each atom's come out, for positions and cell alike.
+
+    Parameters
+    ----------
+    settings
+        Section `descriptors` of the configuration; the bispectrum components alone are used.
+    element
+        Chemical symbol of all atoms.
+    shortest
+        Shortest bond allowed (Å), for the core repulsion that rides along; None for no repulsion.
+    """
+
+    def __init__(self, settings: Snap, element: str, shortest: float | None = None) -> None:
+        self.settings, self.element = settings, element
+        self._core = None
+        if shortest is not None:
+            sigma = _CORE_BEYOND_SHORTEST * shortest
+            self._core = ReferencePotential(
+                pair_style=f"lj/smooth/linear {2 ** (1 / 6) * sigma!r}", pair_coeff=[f"* * {_CORE_EV!r} {sigma!r}"]
+            )
+        self._rows: dict[int, SnapRows] = {}
+
+    def respond(self, atoms: Atoms) -> tuple[np.ndarray, Response]:
+        """Descriptors, shape (n, K), and the response to coefficients of the atoms' own, constants included."""
+        n = len(atoms)
+        if n not in self._rows:
+            names = chemical_symbols[1 : n + 1]
+            radius = self.settings.radii.get(self.element, 0.5)
+            weight = self.settings.density_weights.get(self.element, 1.0)
+            changes = {
+                "quadratic": False,
+                "radii": dict.fromkeys(names, radius),
+                "density_weights": dict.fromkeys(names, weight),
+                "reference": self._core,
+            }
+            self._rows[n] = SnapRows(SnapModel(self.settings.model_copy(update=changes), names))
+        # Elements only name types here.
+        typed = Atoms(np.arange(1, n + 1), cell=atoms.cell, positions=atoms.positions, pbc=True)
+        response = self._rows[n].respond(typed)
+        return response.energy[:-1].reshape(n, -1)[:, 1:].copy(), response
+
+    def __call__(self, atoms: Atoms) -> np.ndarray:
+        """Descriptors, shape (n, K)."""
+        return self.respond(atoms)[0]
+
+
+class DescriptorEntropy:
+    """Entropy of a growing set of environments, S = ½ ln det of their covariance.
+
+    That of a Gaussian with their covariance, but for a constant, and so an upper bound of the true one.
+
+    Parameters
+    ----------
+    scale
+        Descriptors, shape (n, K), whose standard deviations are the unit of each.
+    """
+
+    def __init__(self, scale: np.ndarray) -> None:
+        self.origin, self.unit = scale.mean(axis=0), scale.std(axis=0)
+        self.n = 0
+        self._sum = np.zeros(scale.shape[1])
+        self._products = np.zeros((scale.shape[1],) * 2)
+
+    def _scaled(self, descriptors: np.ndarray) -> np.ndarray:
+        return (descriptors - self.origin) / self.unit
+
+    def _moments(self, more: np.ndarray | None = None) -> tuple[int, np.ndarray, np.ndarray]:
+        """Number, mean and covariance of the set, with scaled descriptors more."""
+        n, total, products = self.n, self._sum, self._products
+        if more is not None:
+            n, total, products = n + len(more), total + more.sum(axis=0), products + more.T @ more
+        mean = total / n if n else total
+        covariance = (products / n - np.outer(mean, mean)) if n else products
+        return n, mean, covariance + _NOISE * np.eye(len(mean))
+
+    def value(self) -> float:
+        """S of the set."""
+        return 0.5 * float(np.linalg.slogdet(self._moments()[2])[1])
+
+    def add(self, descriptors: np.ndarray) -> None:
+        """Take descriptors, shape (n, K), into the set."""
+        scaled = self._scaled(descriptors)
+        self.n += len(scaled)
+        self._sum += scaled.sum(axis=0)
+        self._products += scaled.T @ scaled
+
+    def gain(self, descriptors: np.ndarray) -> tuple[float, np.ndarray]:
+        """What descriptors, shape (n, K), would add, times the number N of atoms then, and its derivatives.
+
+        Returns
+        -------
+        float
+            N (S_with − S_without): it does not fade as the set grows.
+        ndarray, shape (n, K)
+        """
+        scaled = self._scaled(descriptors)
+        n, mean, covariance = self._moments(scaled)
+        entropy = 0.5 * float(np.linalg.slogdet(covariance)[1])
+        return n * (entropy - self.value()), np.linalg.solve(covariance, (scaled - mean).T).T / self.unit
+
+    def leverage(self, descriptors: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances of descriptors, shape (n, K), from the set's mean, over K."""
+        scaled = self._scaled(descriptors)
+        _, mean, covariance = self._moments()
+        centred = scaled - mean
+        return np.einsum("ik,ik->i", centred, np.linalg.solve(covariance, centred.T).T) / len(mean)
+
+
+class EntropyCalculator(Calculator):
+    """ASE calculator of the core repulsion minus K times the entropy that a frame would add to a set.
+
+    Parameters
+    ----------
+    environments
+        Descriptors, with a core repulsion.
+    entropy
+        The set so far.
+    strength_eV
+        K.
+    """
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
+
+    def __init__(self, environments: Environments, entropy: DescriptorEntropy, strength_eV: float) -> None:
+        super().__init__()
+        self.environments, self.entropy, self.strength = environments, entropy, strength_eV
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Energy (eV), forces (eV/Å), stress (eV/Å³)."""
+        super().calculate(atoms, properties, system_changes)
+        descriptors, response = self.environments.respond(self.atoms)
+        gain, slope = self.entropy.gain(descriptors)
+        # To first order, the entropy is a linear potential with coefficients of each atom's own.
+        coefficients = augmented(np.pad(-self.strength * slope, ((0, 0), (1, 0))).ravel())
+        self.results = {
+            "energy": float(response.energy[-1] - self.strength * gain),
+            "forces": (response.forces @ coefficients).reshape(-1, 3),
+            "stress": full_3x3_to_voigt_6_stress(response.virial @ coefficients / self.atoms.get_volume()),
+        }
+
+
+def maximise(atoms: Atoms, calculator: Calculator, steps: int) -> Atoms:
+    """Minimise a frame's energy over positions and shape of the cell, at constant volume, for some steps."""
+    moved = atoms.copy()
+    moved.calc = calculator
+    target: Any = FrechetCellFilter(moved, constant_volume=True)
+    BFGS(target, logfile=None, maxstep=_LARGEST_STEP).run(fmax=0.01, steps=steps)
+    moved.calc = None
+    return moved
+
+
+def generate_entropy(
+    settings: Generate,
+    descriptors: Snap,
+    element: str,
+    volume: float,
+    random: Callable[[str, int], np.random.Generator],
+    partial: Path,
+) -> list[Atoms]:
+    """Frames that maximise the entropy of the set of their environments, one after another.
+
+    Parameters
+    ----------
+    settings
+        Section `dataset.generate` of the configuration, with `entropy`.
+    descriptors
+        Section `descriptors`.
+    element
+        Chemical symbol of all atoms.
+    volume
+        Volume per atom of the material (Å³), the unit of `settings.volume_range`.
+    random
+        Random numbers of a purpose and a number: each frame has its own, so that it depends on those before it
+        through the entropy alone.
+    partial
+        Frames so far are kept there; what it holds is not made again.
+
+    Returns
+    -------
+    list of Atoms
+        `settings.frames` frames of 1 to `settings.max_atoms` atoms, all sizes alike. Those of a smaller
+        `settings.frames` are the first of them.
+
+    Raises
+    ------
+    InputError
+        The settings leave no room for a frame.
+    """
+    environments = Environments(descriptors, element)
+    entropy = _entropy_of_packings(settings, environments, volume, random("pool", 0))
+    frames: list[Atoms] = []
+    if partial.exists():
+        frames += ase.io.iread(partial, index=slice(0, settings.frames), format="extxyz")
+    for atoms in frames:
+        entropy.add(environments(atoms))
+    if frames:
+        _LOG.info("%d of %d frames were there", len(frames), settings.frames)
+    for number in progress(range(len(frames), settings.frames), "frame", settings.frames - len(frames)):
+        atoms = _next_frame(settings, environments, entropy, volume, random("frame", number))
+        entropy.add(environments(atoms))
+        frames.append(atoms)
+        if len(frames) % _KEEP_EVERY == 0 or len(frames) == settings.frames:
+            with replacing(partial) as path:
+                ase.io.write(path, frames, format="extxyz")
+    _LOG.info("entropy of %d environments: %.2f", entropy.n, entropy.value())
+    return frames
+
+
+def _entropy_of_packings(
+    settings: Generate, environments: Environments, volume: float, rng: np.random.Generator
+) -> DescriptorEntropy:
+    """An empty set whose unit of each descriptor is its deviation over random packings."""
+    pool = [_packing(settings, environments.element, volume, rng) for _ in range(_POOL)]
+    return DescriptorEntropy(np.vstack([environments(atoms) for atoms in pool]))
+
+
+def _packing(settings: Generate, element: str, volume: float, rng: np.random.Generator) -> Atoms:
+    """Random atoms in a random cell of a random volume."""
+    n_atoms = int(rng.integers(1, settings.max_atoms, endpoint=True))
+    drawn = volume * rng.uniform(*settings.volume_range)
+    for _ in range(_TRIES):
+        atoms = random_packing(element, n_atoms, drawn, settings.min_distance * bcc_bond(volume), rng)
+        if shortest_bond(atoms) >= settings.min_distance * bcc_bond(volume):
+            return atoms
+    raise InputError(
+        "dataset.generate",
+        [
+            f"no packing of {n_atoms} atoms in {_TRIES} tries: lower dataset.generate.min_distance "
+            f"({settings.min_distance:g}) or raise dataset.generate.volume_range "
+            f"({settings.volume_range[0]:g} to {settings.volume_range[1]:g})"
+        ],
+    )
+
+
+def _next_frame(
+    settings: Generate,
+    environments: Environments,
+    entropy: DescriptorEntropy,
+    volume: float,
+    rng: np.random.Generator,
+) -> Atoms:
+    """A frame that adds entropy to the set."""
+    assert settings.entropy is not None
+    low, high = settings.entropy.strength_eV
+    for _ in range(_TRIES):
+        start = _packing(settings, environments.element, volume, rng)
+        strength = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        # Large cores order the atoms, small ones let them gather.
+        touching = bcc_bond(start.get_volume() / len(start))
+        core = rng.uniform(settings.min_distance * bcc_bond(volume), touching)
+        repulsive = Environments(environments.settings, environments.element, core)
+        atoms = maximise(start, EntropyCalculator(repulsive, entropy, strength), settings.entropy.steps)
+        reduce_cell(atoms)
+        atoms.wrap()
+        # As it will be read back from a file.
+        atoms.positions = atoms.positions.round(_DECIMALS)
+        if shortest_bond(atoms) >= settings.min_distance * bcc_bond(volume):
+            atoms.info = {"group": f"atoms_{len(atoms)}"}
+            return atoms
+    raise InputError(
+        "dataset.generate",
+        [
+            f"no frame with bonds of dataset.generate.min_distance ({settings.min_distance:g}) in {_TRIES} tries: "
+            f"lower dataset.generate.entropy.strength_eV ({low:g} to {high:g})"
+        ],
+    )
