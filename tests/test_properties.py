@@ -290,7 +290,7 @@ def test_a_table_goes_before_the_calculator(calculator, tmp_path):
         "elastic,bcc,C11,GPa,533,Lowrie & Gonas 1967\nformation,bcc,volume,A3/atom,1,nobody\n"
     )
     computed, _ = reference_values("elastic", make("elastic", Elastic()), calculator, RELAX)
-    by_quantity = with_table(computed, file, ["elastic"]).set_index("quantity")
+    by_quantity = with_table(computed, file, computed).set_index("quantity")
     assert sorted(by_quantity.index) == sorted(make("elastic", Elastic()).units)
     assert by_quantity.loc["C11", ["value", "reason"]].tolist() == [533, "Lowrie & Gonas 1967"]
     assert by_quantity.loc["C12", "value"] == pytest.approx(204, rel=0.01)

@@ -669,6 +669,16 @@ class Reference(Section):
     """Where reference values come from: a calculator, a table, or both (the table goes first)."""
 
     calculator: Calculator | None = Field(None, description="Computes the references with the members' own code.")
+    warm_start: list[str] = Field(
+        default=[],
+        description=(
+            "Properties whose relaxations under the calculator start at the MLE's structures, with the MLE's "
+            "curvatures: for calculators that are dear; the minima are the same."
+        ),
+    )
+    relax: Relax | None = Field(
+        None, description="Tolerances of its relaxations; null takes those of `propagate.relax`."
+    )
     table: Path | None = Field(
         None,
         description=(
@@ -721,6 +731,9 @@ class Config(Section):
             extra = set(getattr(self.descriptors, key)) - set(self.elements)
             if extra:
                 raise ValueError(f"descriptors.{key}: {sorted(extra)} not among elements {self.elements}")
+        unknown = [name for name in self.reference.warm_start if name not in self.properties.names()]
+        if unknown:
+            raise ValueError(f"reference.warm_start: '{unknown[0]}' is none of the study's properties")
         if self.properties.surface is not None:
             cutoff = max(2 * self.descriptors.rcutfac * self.descriptors.radii.get(e, 0.5) for e in self.elements)
             if self.properties.surface.vacuum_A <= cutoff:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +11,56 @@ import pandas as pd
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from popsbounds.band import MemberBand
 from popsbounds.config import Relax
 from popsbounds.errors import InputError, did_you_mean
-from popsbounds.models import Recorder
+from popsbounds.member import Member, MemberBasin, MemberModel, evaluate_models
+from popsbounds.models import Model, Recorder
 from popsbounds.propagate import concatenate, value_table
 from popsbounds.properties import REGISTRY, Property, Value
 from popsbounds.relax import other_basin
 
-__all__ = ["check_reference_table", "mark_other_basins", "read_reference_table", "reference_values", "with_table"]
+__all__ = [
+    "WarmRecorder",
+    "check_reference_table",
+    "mark_other_basins",
+    "read_reference_table",
+    "reference_values",
+    "with_table",
+]
 
 _KEY = ["property", "structure", "quantity", "coordinate"]
 
 
+class WarmRecorder(Recorder, Member):
+    """A potential that starts at the MLE's structures, with the MLE's curvatures, and remembers what it was asked."""
+
+    is_member = False
+
+
 def reference_values(
-    name: str, prop: Property, calculator: Calculator, settings: Relax
+    name: str,
+    prop: Property,
+    calculator: Calculator,
+    settings: Relax,
+    models: Mapping[str, Model] | None = None,
+    mle: np.ndarray | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Atoms]]:
     """Reference values of a property, computed by the members' own code.
 
     Parameters
     ----------
     name, prop
-        The property; its structures start unrelaxed.
+        The property.
     calculator
         The reference method.
     settings
         Tolerances of the relaxations.
+    models
+        What is known of the MLE's structures: relaxations start there, and need few force calls. None starts from
+        the unrelaxed structures.
+    mle
+        With them, the MLE's parameters, shape (P,).
 
     Returns
     -------
@@ -43,14 +69,50 @@ def reference_values(
     structures : dict
         What was relaxed, by name.
     """
-    potential = Recorder(calculator, settings)
+    if models is None or mle is None:
+        potential = Recorder(calculator, settings)
+    else:
+        potential = WarmRecorder(_starts(models, mle), calculator, settings)
     return value_table(name, list(prop.values(potential)), "reference"), potential.structures()
 
 
-def with_table(computed: pd.DataFrame, path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Reference values from a CSV file and computed ones; where both have a value, the file's counts."""
-    tables = [read_reference_table(path, name) for name in names]
-    return concatenate([*tables, computed]).drop_duplicates(_KEY, ignore_index=True)
+def _starts(models: Mapping[str, Model], mle: np.ndarray) -> Mapping[str, MemberModel]:
+    """Where the MLE has its structures, and their curvatures, without anything that answers for a calculator."""
+    (known,) = evaluate_models(models, mle[None], tolerance=0.0)
+    basins = {name: model for name, model in known.items() if isinstance(model, MemberBasin)}
+    bands = {name: model for name, model in known.items() if isinstance(model, MemberBand)}
+    return bands | {name: replace(model, family=None, soft=None) for name, model in basins.items()}
+
+
+def with_table(computed: pd.DataFrame, path: Path, mle: pd.DataFrame) -> pd.DataFrame:
+    """Reference values from a CSV file and computed ones; where both have a value, the file's counts.
+
+    Parameters
+    ----------
+    computed
+        Reference values, lines of `properties.parquet`.
+    path
+        The file.
+    mle
+        The MLE's values, of all that the study computes.
+
+    Raises
+    ------
+    InputError
+        A point of a curve in the file is none of the study's.
+    """
+    given = concatenate([read_reference_table(path, name) for name in mle["property"].unique()])
+    curves = given[given["coordinate"].notna()]
+    unknown = curves[~pd.MultiIndex.from_frame(curves[_KEY]).isin(pd.MultiIndex.from_frame(mle[_KEY]))]
+    if len(unknown):
+        points = unknown.groupby(["property", "structure", "quantity"])["coordinate"].agg(["first", "size"])
+        problems = [
+            f"{', '.join(key)}: {line['size']} points, first at {line['first']:g}, are none of the study's: "
+            "compute both with the same settings"
+            for key, line in points.iterrows()
+        ]
+        raise InputError(str(path), problems)
+    return concatenate([given, computed]).drop_duplicates(_KEY, ignore_index=True)
 
 
 def mark_other_basins(
@@ -99,14 +161,14 @@ def _read_lines(path: Path) -> pd.DataFrame:
     unsourced = np.flatnonzero(table["citation"].isna())
     if len(unsourced):
         raise InputError(str(path), [f"row {i + 1}: no citation; say where the value is from" for i in unsourced])
-    return table
+    return table if "coordinate" in table else table.assign(coordinate=np.nan)
 
 
 def read_reference_table(path: Path, name: str) -> pd.DataFrame:
     """Reference values of a property from a CSV file.
 
-    Columns: property, structure, quantity, unit, value, citation; lines that
-    start with ``#`` are comments.
+    Columns: property, structure, quantity, unit, value, citation and, for
+    curves, coordinate; lines that start with ``#`` are comments.
 
     Raises
     ------
@@ -115,7 +177,16 @@ def read_reference_table(path: Path, name: str) -> pd.DataFrame:
     """
     table = _read_lines(path)
     values = [
-        Value(line.structure, line.quantity, line.unit, float(line.value), "ok", str(line.citation), 0)
+        Value(
+            line.structure,
+            line.quantity,
+            line.unit,
+            float(line.value),
+            "ok",
+            str(line.citation),
+            0,
+            float(line.coordinate),
+        )
         for line in table[table["property"] == name].itertuples()
     ]
     return value_table(name, values, "reference")
@@ -144,12 +215,14 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
             where = f"{name}, {line.structure}, {line.quantity}"
             if line.structure not in structures:
                 problems.append(f"{where}: no such structure; the study has {', '.join(structures)}")
+            elif not np.isnan(line.coordinate):  # what points a curve has is known when it is computed
+                continue
             elif line.quantity not in prop.units:
                 known = ", ".join(prop.units) or "none"
                 problems.append(f"{where}: no such quantity; single numbers of the property are: {known}")
             elif line.unit != prop.units[line.quantity]:
                 problems.append(f"{where}: unit is '{line.unit}', give it in '{prop.units[line.quantity]}'")
-        repeated = table.duplicated(["structure", "quantity"])
+        repeated = table.duplicated(["structure", "quantity", "coordinate"])
         problems += [f"{name}, {line.structure}, {line.quantity}: given twice" for line in table[repeated].itertuples()]
     if problems:
         raise InputError(str(path), problems)

@@ -66,3 +66,23 @@ rule build_dataset:
         "Reading, checking and splitting the data"
     script:
         "../scripts/build_dataset.py"
+
+
+# The labelled frames in one file, for other studies.
+rule export_dataset:
+    input:
+        labelled=GENERATED,
+        failures=UNLABELLED,
+    output:
+        frames=f"{OUT}/export/labelled.extxyz.xz",
+        provenance=f"{OUT}/export/labelled.json",
+    log:
+        f"{OUT}/logs/export_dataset.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=settings("seed", "material", "descriptors", "dataset"),
+    message:
+        "Exporting the labelled frames"
+    script:
+        "../scripts/export_dataset.py"

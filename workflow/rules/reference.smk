@@ -4,6 +4,8 @@
 rule compute_reference:
     input:
         code=lambda wildcards: property_files(wildcards.property),
+        members=lambda wildcards: rules.draw_members.output if wildcards.property in WARM else [],
+        models=lambda wildcards: rules.compute_baseline.output.models if wildcards.property in WARM else [],
     output:
         values=f"{OUT}/reference/{{property}}.parquet",
         structures=f"{OUT}/reference/{{property}}.npz",
@@ -15,11 +17,29 @@ rule compute_reference:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: property_settings(wildcards.property)
-        | {"calculator": settings("reference")["reference"]["calculator"]},
+        | {"reference": STUDY.reference.model_dump(mode="json", include={"calculator", "relax"})},
     message:
         "Reference values of {wildcards.property}"
     script:
         "../scripts/compute_reference.py"
+
+
+# The reference values as a table that other studies can name.
+rule export_reference:
+    input:
+        expand(rules.compute_reference.output.values, property=COMPUTED),
+    output:
+        f"{OUT}/export/reference.csv",
+    log:
+        f"{OUT}/logs/export_reference.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=settings("properties", "reference"),
+    message:
+        "Exporting the reference values"
+    script:
+        "../scripts/export_reference.py"
 
 
 # phonopy's own files, for other tools.

@@ -1,12 +1,26 @@
+import numpy as np
+
 from popsbounds.archive import write_archive
 from popsbounds.calculators import make_calculator
 from popsbounds.job import start
+from popsbounds.models import read_models
 from popsbounds.properties import make_property
 from popsbounds.reference import reference_values
 
 config = start(snakemake)
-name = snakemake.wildcards.property
-calculator = make_calculator(config.reference.calculator, config.elements)
-table, structures = reference_values(name, make_property(config, name), calculator, config.propagate.relax)
+name, reference = snakemake.wildcards.property, config.reference
+models = mle = None
+if name in reference.warm_start:
+    models = read_models(snakemake.input.models)
+    with np.load(snakemake.input.members) as data:
+        mle = data["mle"]
+table, structures = reference_values(
+    name,
+    make_property(config, name),
+    make_calculator(reference.calculator, config.elements),
+    reference.relax or config.propagate.relax,
+    models,
+    mle,
+)
 table.to_parquet(snakemake.output.values, index=False)
 write_archive(snakemake.output.structures, structures)

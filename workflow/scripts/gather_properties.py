@@ -11,7 +11,8 @@ references = concatenate(
     mark_other_basins(pd.read_parquet(values), read_archive(reference), read_archive(mle), config.propagate.relax)
     for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=True)
 )
+mle = concatenate(pd.read_parquet(file) for file in files.mle)
 if config.reference.table is not None:
-    references = with_table(references, config.reference.table, config.properties.names())
-computed = [pd.read_parquet(file) for file in [*files.mle, *files.members]]
-concatenate([references, *computed]).to_parquet(snakemake.output[0], index=False)
+    references = with_table(references, config.reference.table, mle)
+members = [pd.read_parquet(file) for file in files.members]
+concatenate([references, mle, *members]).to_parquet(snakemake.output[0], index=False)

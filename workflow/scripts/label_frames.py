@@ -9,6 +9,8 @@ config = start(snakemake)
 generate = config.dataset.generate
 batch = int(snakemake.wildcards.batch)
 frames = ase.io.read(snakemake.input.frames, index=slice(batch, None, generate.batches), format="extxyz")
+for number, atoms in enumerate(frames):
+    atoms.info["frame"] = batch + number * generate.batches
 labelled, failures = label_frames(frames, make_calculator(generate.calculator, config.elements))
 ase.io.write(snakemake.output.labelled, labelled, format="extxyz")
 lines = [(batch + number * generate.batches, reason) for number, reason in failures]
