@@ -17,7 +17,7 @@ from ensembles import EAM, RELAX, VOLUME, eam, learn, make, wild
 from popsbounds.config import Elastic, Formation, Interstitial, Neb, Surface, TransformationPath, parse_config
 from popsbounds.errors import InputError
 from popsbounds.export import write_labelled, write_provenance, write_reference
-from popsbounds.label import label_frames
+from popsbounds.label import compare_labels, label_frames
 from popsbounds.member import evaluate_models
 from popsbounds.reference import WarmRecorder, check_reference_table, read_reference_table, reference_values, with_table
 from popsbounds.structures import interstitial
@@ -122,3 +122,26 @@ def test_exported_frames_keep_order_labels_and_provenance(tmp_path):
     assert (facts["frames"], facts["frames_the_calculator_failed_on"]) == (3, 1)
     assert facts["settings"]["dataset"]["generate"]["calculator"]["pair_style"] == "eam/alloy"
     assert "ase" in facts["versions"]
+
+
+def test_labels_are_compared_but_for_a_constant():
+    frames = [bulk("Cu", a=a, cubic=True) for a in (3.5, 3.6, 3.7)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=number)
+        atoms.info["frame"] = 10 * number
+    labelled, _ = label_frames(frames, EMT())
+    same = compare_labels(labelled, EMT())
+    assert same["frame"].tolist() == [0, 10, 20]
+    assert np.abs(same.filter(regex="difference|force")).max(axis=None) < 1e-12
+    # The same potential with another cutoff.
+    table = compare_labels(labelled, EMT(asap_cutoff=True))
+    energies, forces = [], []
+    for atoms in labelled:
+        other = atoms.copy()
+        other.calc = EMT(asap_cutoff=True)
+        energies.append((atoms.get_potential_energy() - other.get_potential_energy()) / 4)
+        forces.append(atoms.get_forces() - other.get_forces())
+    assert np.ptp(energies) > 1e-4
+    np.testing.assert_allclose(table["energy_difference_eV_per_atom"], np.array(energies) - np.mean(energies))
+    np.testing.assert_allclose(table["force_max_eV_per_A"], np.abs(forces).max(axis=(1, 2)))
+    np.testing.assert_allclose(table["force_rms_eV_per_A"], np.sqrt(np.mean(np.square(forces), axis=(1, 2))))

@@ -157,6 +157,13 @@ class Entropy(Section):
         return limits
 
 
+class LabelCheck(Section):
+    """Labels of some frames beside those of a tighter calculation, on demand (rule `check_labels`)."""
+
+    frames: PositiveInt = Field(20, description="Number of frames, evenly spaced.")
+    calculator: Calculator = Field(description="The tighter one.")
+
+
 class Generate(Section):
     """Diverse training frames made and labelled by the workflow itself."""
 
@@ -195,6 +202,9 @@ class Generate(Section):
     )
     calculator: Calculator = Field(description="What labels the frames.")
     batches: PositiveInt = Field(4, description="Number of labelling jobs.")
+    check: LabelCheck | None = Field(
+        None, description="How far labels are converged, on demand (rule `check_labels`); null for no check."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Generate:

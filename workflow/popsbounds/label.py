@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -13,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from popsbounds.errors import InputError
 from popsbounds.progress import progress
 
-__all__ = ["label_frames"]
+__all__ = ["compare_labels", "label_frames"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,3 +58,36 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[
         reason = f"failed on all {len(frames)} frames of a batch, first with: {failures[0][1]}"
         raise InputError("dataset.generate.calculator", [reason])
     return labelled, failures
+
+
+def compare_labels(frames: Sequence[Atoms], calculator: Calculator) -> pd.DataFrame:
+    """Labels of frames beside those of another calculator, such as one with tighter settings.
+
+    Parameters
+    ----------
+    frames
+        Labelled, with their number in ``info['frame']``.
+    calculator
+        The other one.
+
+    Returns
+    -------
+    DataFrame
+        Columns frame, n_atoms, energy_eV_per_atom (as labelled), energy_difference_eV_per_atom (label minus other,
+        without the mean of all frames: a constant per atom is none of the potential's business), and the
+        root-mean-square and largest difference of force components, force_rms_eV_per_A and force_max_eV_per_A.
+        Frames that the calculator fails on are left out.
+    """
+    again, _ = label_frames(frames, calculator)
+    labels = {atoms.info["frame"]: atoms for atoms in frames}
+    rows = []
+    for other in again:
+        label = labels[other.info["frame"]]
+        n, energy = len(label), label.get_potential_energy()
+        forces = label.get_forces() - other.get_forces()
+        rms, largest = np.sqrt(np.mean(forces**2)), np.abs(forces).max()
+        rows.append((label.info["frame"], n, energy / n, (energy - other.get_potential_energy()) / n, rms, largest))
+    columns = ["frame", "n_atoms", "energy_eV_per_atom", "energy_difference_eV_per_atom"]
+    table = pd.DataFrame(rows, columns=[*columns, "force_rms_eV_per_A", "force_max_eV_per_A"])
+    table["energy_difference_eV_per_atom"] -= table["energy_difference_eV_per_atom"].mean()
+    return table

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Config
+from popsbounds.config import AseCalculator, Config, LammpsCalculator
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
 from popsbounds.properties import make_property
@@ -32,11 +32,13 @@ def check_inputs(config: Config) -> None:
         "descriptors": lambda: SnapRows(SnapModel(config.descriptors, config.elements))
     }
     generate, reference = config.dataset.generate, config.reference
+    calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:
-        checks["dataset.generate.calculator"] = lambda: make_calculator(generate.calculator, config.elements)
-    if reference.calculator is not None:
-        calculator = reference.calculator
-        checks["reference.calculator"] = lambda: make_calculator(calculator, config.elements)
+        calculators["dataset.generate.calculator"] = generate.calculator
+        calculators["dataset.generate.check.calculator"] = generate.check and generate.check.calculator
+    for key, calculator in calculators.items():
+        if calculator is not None:
+            checks[key] = partial(make_calculator, calculator, config.elements)
     if reference.table is not None:
         table = reference.table
         checks["reference.table"] = lambda: check_reference_table(

@@ -10,7 +10,7 @@ if STUDY.dataset.generate is not None:
 def generate_settings():
     """What the generated frames depend on; without families, on the descriptors too."""
     generate = STUDY.dataset.generate
-    section = generate.model_dump(mode="json", exclude={"calculator", "batches"})
+    section = generate.model_dump(mode="json", exclude={"calculator", "batches", "check"})
     return settings("seed", "material", *([] if generate.entropy is None else ["descriptors"])) | {"generate": section}
 
 
@@ -40,7 +40,7 @@ rule label_frames:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings=lambda wildcards: settings("dataset")["dataset"]["generate"],
+        settings=lambda wildcards: STUDY.dataset.generate.model_dump(mode="json", include={"calculator", "batches"}),
     message:
         "Labelling batch {wildcards.batch} of the generated frames"
     script:
@@ -66,6 +66,24 @@ rule build_dataset:
         "Reading, checking and splitting the data"
     script:
         "../scripts/build_dataset.py"
+
+
+# How far the labels of some frames are converged, on demand.
+rule check_labels:
+    input:
+        GENERATED,
+    output:
+        f"{OUT}/export/check_labels.csv",
+    log:
+        f"{OUT}/logs/check_labels.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=lambda wildcards: STUDY.dataset.generate.check.model_dump(mode="json"),
+    message:
+        "Computing labels of some frames by a tighter calculation"
+    script:
+        "../scripts/check_labels.py"
 
 
 # The labelled frames in one file, for other studies.
