@@ -35,7 +35,7 @@ def check_inputs(config: Config) -> None:
     calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:
         calculators["dataset.generate.calculator"] = generate.calculator
-        calculators["dataset.generate.check.calculator"] = generate.check and generate.check.calculator
+        calculators["dataset.generate.check.calculator"] = None if generate.check is None else generate.check.calculator
     for key, calculator in calculators.items():
         if calculator is not None:
             checks[key] = partial(make_calculator, calculator, config.elements)
