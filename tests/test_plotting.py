@@ -22,6 +22,7 @@ from popsbounds.plotting import (
     curves,
     drivers,
     elastic,
+    environments,
     implicit,
     interstitials,
     own,
@@ -952,12 +953,80 @@ def test_drivers_say_what_does_not_fit(driven: pd.DataFrame) -> None:
     assert figure.get_supxlabel() == f"not shown: {len(DRIVEN) + 40 - drivers.MOST} of mine"
 
 
+STRUCTURES = [
+    *[("formation", name, distance) for name, distance in (("bcc", 0.02), ("C14", 1.3), ("compressed C14", 1.2))],
+    *[("surface", name, 0.3) for name in ("100", "110")],
+    *[("path", f"trigonal {x:.6f}", x) for x in (0.8, 1.4, 0.0)],
+    *[("mine", f"a_long_name_{k}", 1.1 + k / 10) for k in range(4)],
+]
+
+
+@pytest.fixture(scope="module")
+def compared() -> list[pd.DataFrame]:
+    rng = np.random.default_rng(5)
+    names = ["training", "rattled by 5 %", "rattled", "MD at 300 K", "MD"]
+    sets = pd.DataFrame({"set": names, "kind": ["training", "rattled", "rattled", "MD", "MD"]})
+    sets["n_environments"] = [1200, 1200, 1200, 0, 0]
+    sets["entropy_over_training"] = [0.0, -30, -20, np.nan, np.nan]
+    sets["covers_structures"] = [0.9, 0.1, 0.12, np.nan, np.nan]
+    table = pd.DataFrame(STRUCTURES, columns=["property", "structure", "distance"])
+    table["inside"] = table["distance"] <= 1
+    clouds = pd.DataFrame({"set": ["training", "rattled"] * 400, "property": "", "structure": ""})
+    points = pd.concat([clouds, table[["property", "structure"]].assign(set="")], ignore_index=True)
+    points[["axis_1", "axis_2"]] = rng.normal(size=(len(points), 2))
+    points["distance"] = rng.lognormal(-1.5, 0.5, len(points))
+    return [table, sets, points]
+
+
+def row_labels(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_descriptor_space_beside_entropies_and_distances(compared: list[pd.DataFrame]) -> None:
+    table, sets, points = compared
+    figure = environments.descriptor_space(*compared)
+    space, entropy, distances = figure.axes
+    groups = {"training set": "training", "rattled, all": "rattled"}
+    assert [line.get_label() for line in space.lines] == [*groups, "formation", "surface", "path", "mine"]
+    for line in space.lines[:2]:
+        here = points[points["set"] == groups[line.get_label()]]
+        np.testing.assert_array_equal(line.get_xydata(), here[["axis_1", "axis_2"]])
+    formation = points.loc[points["property"] == "formation", ["axis_1", "axis_2"]]
+    np.testing.assert_allclose(space.lines[2].get_xydata(), formation, atol=0.005)
+    # No structure is cut.
+    for prop in ("formation", "path"):
+        here = points[points["property"] == prop]
+        assert here["axis_1"].between(*space.get_xlim()).all()
+        assert here["axis_2"].between(*space.get_ylim()).all()
+
+    assert row_labels(entropy) == ["training set", "rattled by 5 %", "rattled, all", "MD at 300 K", "MD, all"]
+    widths = [bar.get_width() for bar in entropy.patches]
+    np.testing.assert_array_equal(widths, sets["entropy_over_training"])
+    assert entropy.get_title("left") == "1,200 environments each"
+    assert [text.get_text() for text in entropy.texts] == ["90 %", "10 %", "12 %", "blew up", "blew up"]
+
+    assert row_labels(distances) == ["training set", "formation", "surface", "path", "mine"]
+    for place, prop in enumerate(["formation", "surface", "path", "mine"], start=1):
+        expected = table.loc[table["property"] == prop, "distance"].clip(environments.NEAREST)
+        drawn = distances.lines[place - 1].get_xydata()
+        np.testing.assert_array_equal(drawn, np.column_stack([expected, [place] * len(expected)]))
+    assert [text.get_text() for text in distances.texts] == ["C14", "", "trigonal", "a_long_name_0 + 3"]
+
+
+def test_descriptor_space_of_a_study_without_structures_or_dynamics(compared: list[pd.DataFrame]) -> None:
+    table, sets, points = compared
+    figure = environments.descriptor_space(table.head(0), sets.head(3), points[points["set"] != ""])
+    assert row_labels(figure.axes[2]) == ["training set"]
+    assert len(figure.axes[1].patches) == 3
+
+
 def test_figures_of_several_tables_are_the_same_each_time(
-    many_ways: pd.DataFrame, driven: pd.DataFrame, tmp_path: Path
+    many_ways: pd.DataFrame, driven: pd.DataFrame, compared: list[pd.DataFrame], tmp_path: Path
 ) -> None:
     table = with_mle(many_ways)
     rows = statistics.bounds(table, analytic=closed_form(table, 50))
-    for name, tables in {"implicit": [table], "sampling": [table, rows], "drivers": [driven]}.items():
+    figures = {"implicit": [table], "sampling": [table, rows], "drivers": [driven], "environments": compared}
+    for name, tables in figures.items():
         first = save(FIGURES[name](*tables), tmp_path / "a" / name)
         with mpl.rc_context({"font.size": 20, "axes.facecolor": "red"}):
             second = save(FIGURES[name](*tables), tmp_path / "b" / name)

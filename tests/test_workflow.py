@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
 TABLES += ["deviations", "coverage", "coefficients", "models", "truncation", "drivers"]
+TABLES += ["environments", "entropy", "descriptor_space"]
 
 
 def snakemake(folder, *arguments, config=TINY, check=True):
@@ -181,7 +182,7 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
 
 def test_figures_and_report(study):
     figures = study / "results" / "tiny" / "figures"
-    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 17
+    assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 18
     snakemake(study, "--cores", 1, "--report", "results/tiny/report.html")
     report = (study / "results" / "tiny" / "report.html").read_text()
     assert "fig02_formation_energy" in report
@@ -197,6 +198,20 @@ def test_models_are_described(study):
     assert (families["interpolation_error_eV_per_atom"] >= 0).all()
     assert families["interpolation_error_eV_per_atom"].median() < 1e-6
     assert set(models.query("structure == 'bcc'")["unstable_modes"]) == {0}
+
+
+def test_modelled_structures_are_compared_with_the_training_set(study):
+    found = tables(study)
+    environments, entropy = found["environments"], found["entropy"].set_index("set")
+    key = ["property", "structure"]
+    pd.testing.assert_frame_equal(environments[key], found["models"][key])
+    inside = (environments["distance"] <= 1) & (environments["leverage_max_over_training"] <= 1)
+    assert (environments["inside"] == inside).all()
+    assert ("Structures outside the training set: " in summary(study / "results" / "tiny")) == (not inside.all())
+    points = found["descriptor_space"]
+    assert (points["property"] != "").sum() == environments["n_atoms"].sum()
+    assert (points.groupby("set").size()[["training", "rattled", "MD"]] == entropy["n_environments"].iloc[0]).all()
+    assert entropy["entropy"].idxmax() == "training"
 
 
 @pytest.mark.parametrize("source", ["mle", "reference"])
@@ -226,7 +241,7 @@ def test_a_property_of_ones_own_is_fanned_out_bounded_and_drawn(study, tmp_path)
     line = bounds[bounds["coordinate"].notna()]
     assert len(line) == 5
     assert line["high"].iloc[2] > line["low"].iloc[2] > 0
-    assert (tmp_path / "results" / "tiny" / "figures" / "fig19_own_fault.png").stat().st_size > 10000
+    assert (tmp_path / "results" / "tiny" / "figures" / "fig20_own_fault.png").stat().st_size > 10000
 
 
 def test_summary_in_words(study):

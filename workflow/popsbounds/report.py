@@ -17,6 +17,7 @@ import pandas as pd
 
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.config import load_config
+from popsbounds.environments import names_outside
 from popsbounds.fit import coverage_caveats
 from popsbounds.statistics import COUNTS, paper_tables, principal
 
@@ -152,10 +153,18 @@ def summary(study: str | Path) -> str:
     if len(saddles):
         found = [f"{line.property} {line.structure} ({line.unstable_modes})" for line in saddles.itertuples()]
         lines.append(f"Saddles of the MLE that symmetry keeps, with their unstable modes: {', '.join(found)}.")
+    lines += _extrapolations(study / "tables" / "environments.parquet")
     references = tables["properties"].query("source == 'reference' and status != 'ok'")
     for (name, structure), group in references.groupby(["property", "structure"], sort=False):
         lines.append(f"No reference for {name}, {structure}: {group['reason'].iloc[0]}.")
     return "\n".join(lines)
+
+
+def _extrapolations(path: Path) -> list[str]:
+    """Structures with environments outside the training set; nothing if there are none, or that is not known."""
+    outside = names_outside(pd.read_parquet(path)) if path.exists() else {}
+    found = [f"{name} {', '.join(structures)}" for name, structures in outside.items()]
+    return [f"Structures outside the training set: {'; '.join(found)}."] if found else []
 
 
 def _truncation(table: pd.DataFrame) -> list[str]:

@@ -17,6 +17,13 @@ def settings(*sections):
     return {"version": __version__} | STUDY.model_dump(mode="json", include={"elements", *sections})
 
 
+def generate_settings():
+    """What the generated frames depend on; without families, on the descriptors too."""
+    generate = STUDY.dataset.generate
+    section = generate.model_dump(mode="json", exclude={"calculator", "batches", "check"})
+    return settings("seed", "material", *([] if generate.entropy is None else ["descriptors"])) | {"generate": section}
+
+
 def source_files():
     """Files of the data; a folder's JSON files one by one. Missing ones are left for the reader to report."""
     paths = [source.path for source in STUDY.dataset.sources]

@@ -7,13 +7,6 @@ if STUDY.dataset.generate is not None:
     UNLABELLED = expand(f"{OUT}/generate/labelled/{{batch}}_failed.csv", batch=LABELS)
 
 
-def generate_settings():
-    """What the generated frames depend on; without families, on the descriptors too."""
-    generate = STUDY.dataset.generate
-    section = generate.model_dump(mode="json", exclude={"calculator", "batches", "check"})
-    return settings("seed", "material", *([] if generate.entropy is None else ["descriptors"])) | {"generate": section}
-
-
 rule generate_frames:
     output:
         f"{OUT}/generate/frames.extxyz",

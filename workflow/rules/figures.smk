@@ -21,7 +21,8 @@ CATALOGUE = {
     "fig16_implicit": ("properties", HAS & {"formation", "neb"} and COMPARED),
     "fig17_sampling": ("properties bounds", HAS & {"formation", "elastic", "sia", "surface", "neb"}),
     "fig18_drivers": ("drivers", True),
-} | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=19)}
+    "fig19_environments": ("environments entropy descriptor_space", True),
+} | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=20)}
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 
 

@@ -2,6 +2,7 @@
 
 TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
 TABLES += ["deviations", "coverage", "coefficients", "models", "truncation", "drivers"]
+TABLES += ["environments", "entropy", "descriptor_space"]
 SHOWN = ["bounds", "std_ratio", "calibration", "failures", "models", "truncation"]
 
 

@@ -7,6 +7,7 @@ Figures are built without pyplot, so nothing is global and no display is needed;
 from popsbounds.plotting.coefficients import coefficient_distributions
 from popsbounds.plotting.drivers import variance_drivers
 from popsbounds.plotting.elastic import elastic_constants
+from popsbounds.plotting.environments import descriptor_space
 from popsbounds.plotting.implicit import implicit_against_explicit
 from popsbounds.plotting.interstitials import sia_energy
 from popsbounds.plotting.own import own_property
@@ -41,5 +42,6 @@ FIGURES = {
     "implicit": implicit_against_explicit,
     "sampling": sampled_against_analytic,
     "drivers": variance_drivers,
+    "environments": descriptor_space,
 }
 """What draws each figure of a study, from its table or tables."""

@@ -1,0 +1,43 @@
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from popsbounds.dataset import read_frames
+from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.environments import (
+    Bispectrum,
+    choose_frames,
+    compare_sets,
+    compare_structures,
+    easy_sets,
+    mle_structures,
+    training_set,
+)
+from popsbounds.job import random_generator, start
+from popsbounds.structures import material_volume
+
+config = start(snakemake)
+files, element = snakemake.input, config.material.element
+volume = config.material.volume_A3 or material_volume(element)
+random = partial(random_generator, config, "environments")
+form = SnapModel(config.descriptors, config.elements)
+bispectrum = Bispectrum(form, element)
+
+table = pd.read_parquet(files.table).query("split == 'train'")
+chosen = table["frame"].iloc[choose_frames(table["n_atoms"].to_numpy(), random("frames"))]
+training = training_set(bispectrum, [frame.atoms for frame in read_frames(files.frames, chosen)], random("sample"))
+structures = {
+    (name, structure): bispectrum.stack(images)[0]
+    for name, file in zip(config.properties.names(), files.models, strict=True)
+    for structure, images in mle_structures(file).items()
+    if any(element in atoms.symbols for atoms in images)
+}
+with np.load(files.members) as data:
+    calculator = SnapCalculator(form, data["mle"])
+samples = easy_sets(element, volume, len(training.sample), calculator, random)
+environments, points = compare_structures(training, structures)
+sets, clouds = compare_sets(training, samples, bispectrum, structures)
+environments.to_parquet(snakemake.output.environments, index=False)
+sets.to_parquet(snakemake.output.entropy, index=False)
+pd.concat([clouds, points], ignore_index=True).to_parquet(snakemake.output.descriptor_space, index=False)
