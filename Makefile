@@ -3,13 +3,14 @@
 STUDY ?= demo
 CORES ?= all
 PYTHON ?= python3
+GPAW_CONFIG ?= $(CURDIR)/envs/gpaw.py
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report calibration potentials extremes test gpu benchmark lint format docs clean
+.PHONY: run report calibration potentials extremes test gpu dft benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -40,6 +41,12 @@ test: $(READY)
 # PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy.
 gpu: $(READY)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[gpu]"
+
+# GPAW, to label frames by density-functional theory and to test that. It is built from source, with what Debian has in
+# g++, libxc-dev, libopenblas-dev and libfftw3-dev.
+dft: $(READY)
+	GPAW_CONFIG=$(GPAW_CONFIG) \
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[dft]"
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/fit.py

@@ -404,16 +404,6 @@ def test_component_selection_is_a_sorted_sample():
     assert kept.max() < 120
 
 
-def test_labels_leave_out_what_cannot_be_computed():
-    good, bad = bulk("W"), bulk("W")
-    bad.positions[0] = np.nan
-    labelled, failures = label_frames([good, bad, good], make_calculator(EAM, ["W"]))
-    assert len(labelled) == 2
-    assert [number for number, _ in failures] == [1]
-    with pytest.raises(InputError, match="all 1 frames"):
-        label_frames([bad], make_calculator(EAM, ["W"]))
-
-
 TABLE = """# comment
 property,structure,quantity,unit,value,citation
 elastic,bcc,C11,GPa,522.4,"Somebody (1963)"

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,13 @@ class CachedCalculator(Calculator):
         content.update(atoms.numbers.astype("<i8").tobytes())
         # Adding 0 turns −0 into +0.
         content.update((np.vstack([atoms.cell, atoms.positions]).round(_DECIMALS) + 0.0).astype("<f8").tobytes())
-        name = content.hexdigest()
-        return self.folder / name[:2] / f"{name}.json"
+        if not atoms.pbc.all():
+            content.update(atoms.pbc.tobytes())
+        for name in ("initial_magmoms", "initial_charges"):
+            if atoms.has(name):
+                content.update(name.encode() + atoms.get_array(name).astype("<f8").tobytes())
+        digest = content.hexdigest()
+        return self.folder / digest[:2] / f"{digest}.json"
 
     def calculate(
         self,
@@ -93,11 +99,15 @@ class CachedCalculator(Calculator):
         atoms = self.atoms.copy()
         atoms.set_constraint()
         atoms.calc = self.factory()
-        consistent = "free_energy" in atoms.calc.implemented_properties
-        energy = atoms.get_potential_energy(force_consistent=consistent)
-        found = {"energy": float(energy), "forces": atoms.get_forces().tolist()}
-        if "stress" in self.implemented_properties:
-            found["stress"] = atoms.get_stress().tolist()
+        # Programs that are run leave files, and jobs that run at once must not share them.
+        with tempfile.TemporaryDirectory(prefix="popsbounds-") as folder:
+            if hasattr(atoms.calc, "directory"):
+                atoms.calc.directory = Path(folder)
+            consistent = "free_energy" in atoms.calc.implemented_properties
+            energy = atoms.get_potential_energy(force_consistent=consistent)
+            found = {"energy": float(energy), "forces": atoms.get_forces().tolist()}
+            if "stress" in self.implemented_properties:
+                found["stress"] = atoms.get_stress().tolist()
         return found
 
 
@@ -140,7 +150,7 @@ def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequen
     module, _, name = settings.name.rpartition(".")
     try:
         factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # modules raise what they like, too
         raise InputError(f"calculator {settings.name}", [f"cannot be imported ({error}); is it installed?"]) from None
     identity = {"name": settings.name, "arguments": settings.arguments}
     try:

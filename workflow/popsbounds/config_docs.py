@@ -50,6 +50,37 @@ properties:
   surface: {bulk: fcc, facets: ["100", "110", "111"]}
 ```
 
+No data yet: the workflow generates frames that maximise the entropy of their descriptors, without any choice of
+structures, and labels them with any calculator of ASE, one batch a job (`config/gpaw.yaml` is the whole study that the
+demo's data come from).
+
+```yaml
+dataset:
+  generate:
+    frames: 2000
+    max_atoms: 8
+    entropy: {}
+    batches: 100
+    calculator:
+      kind: ase
+      name: ase.calculators.vasp.Vasp
+      timeout_s: 3600
+      arguments: {xc: PBE, encut: 400, kspacing: 0.2, ismear: 1, sigma: 0.2, ediff: 1.0e-5, command: mpirun vasp_std}
+```
+
+For Quantum ESPRESSO, `name: ase.calculators.espresso.Espresso` with `arguments: {pseudopotentials: {Cu: Cu.upf},
+input_data: {system: {ecutwfc: 60}}, kspacing: 0.03}`; where its programs and pseudopotentials lie is told to ASE, in the
+section `[espresso]` of its own configuration file. Every structure is computed in a temporary folder of its own, the
+energy taken is the one that the forces are derivatives of (the free energy, where occupations are smeared), and results
+are kept by content in `cache`: whatever stops a run, no structure is computed twice. Frames that the calculator fails
+on are left out and listed, with the reason, in `results/<study>/dataset/unlabelled.csv`.
+
+```
+snakemake --configfile my_study.yaml --cores 8 results/my_study/export/labelled.extxyz.xz  # frames and labels, to keep
+snakemake --configfile my_study.yaml --cores 8 results/my_study/export/check_labels.csv    # beside tighter settings
+snakemake --configfile my_study.yaml --cores 8 results/my_study/export/reference.csv       # references, for `table`
+```
+
 This page is made from the model in `workflow/popsbounds/config.py` by `make docs`.
 """
 

@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 # Variance, relative to that of the scale, below which a direction of descriptor space counts as noise.
 _NOISE = 1e-6
 # The core repulsion is a Lennard-Jones potential cut at its minimum, so that bonds of the shortest length
-# allowed cost 27 times its depth of 1 eV.
+# allowed cost 6.5 times its depth of 1 eV.
 _CORE_EV, _CORE_BEYOND_SHORTEST = 1.0, 1.1
 # Longest step of an atom (Å).
 _LARGEST_STEP = 0.1
