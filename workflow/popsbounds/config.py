@@ -141,7 +141,7 @@ class Entropy(Section):
     """Frames that maximise the information entropy of their descriptors."""
 
     strength_eV: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.002, 0.2),
+        (0.02, 2.0),
         description=(
             "Range of K, the worth of entropy against the core repulsion, drawn log-uniform for each frame: the more, "
             "the farther from crystals and the shorter the bonds."
@@ -210,6 +210,8 @@ class Generate(Section):
     def _possible(self) -> Generate:
         if self.batches > self.frames:
             raise ValueError(f"`batches` ({self.batches}) exceeds `frames` ({self.frames})")
+        if self.entropy is not None and self.max_atoms > 100:
+            raise ValueError(f"`max_atoms` ({self.max_atoms}): frames that maximise entropy have 100 atoms at most")
         if self.volume_range[0] > self.volume_range[1]:
             raise ValueError(f"`volume_range` {list(self.volume_range)} is not in ascending order")
         return self

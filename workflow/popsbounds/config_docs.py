@@ -69,8 +69,8 @@ dataset:
 ```
 
 For Quantum ESPRESSO, `name: ase.calculators.espresso.Espresso` with `arguments: {pseudopotentials: {Cu: Cu.upf},
-input_data: {system: {ecutwfc: 60}}, kspacing: 0.03}`; where its programs and pseudopotentials lie is told to ASE, in the
-section `[espresso]` of its own configuration file. Every structure is computed in a temporary folder of its own, the
+input_data: {system: {ecutwfc: 60}}, kspacing: 0.03}`; where its programs and pseudopotentials lie is told to ASE in the
+section `[espresso]` of its own configuration file. Every structure is computed in a temporary folder of its own; the
 energy taken is the one that the forces are derivatives of (the free energy, where occupations are smeared), and results
 are kept by content in `cache`: whatever stops a run, no structure is computed twice. Frames that the calculator fails
 on are left out and listed, with the reason, in `results/<study>/dataset/unlabelled.csv`.

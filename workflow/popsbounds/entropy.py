@@ -273,17 +273,18 @@ def _entropy_of_packings(
     settings: Generate, environments: Environments, volume: float, rng: np.random.Generator
 ) -> DescriptorEntropy:
     """An empty set whose unit of each descriptor is its deviation over random packings."""
-    pool = [_packing(settings, environments.element, volume, rng) for _ in range(_POOL)]
+    sizes = rng.integers(1, settings.max_atoms, size=_POOL, endpoint=True)
+    pool = [_packing(settings, environments.element, int(size), volume, rng) for size in sizes]
     return DescriptorEntropy(np.vstack([environments(atoms) for atoms in pool]))
 
 
-def _packing(settings: Generate, element: str, volume: float, rng: np.random.Generator) -> Atoms:
+def _packing(settings: Generate, element: str, n_atoms: int, volume: float, rng: np.random.Generator) -> Atoms:
     """Random atoms in a random cell of a random volume."""
-    n_atoms = int(rng.integers(1, settings.max_atoms, endpoint=True))
-    drawn = volume * rng.uniform(*settings.volume_range)
+    shortest = settings.min_distance * bcc_bond(volume)
     for _ in range(_TRIES):
-        atoms = random_packing(element, n_atoms, drawn, settings.min_distance * bcc_bond(volume), rng)
-        if shortest_bond(atoms) >= settings.min_distance * bcc_bond(volume):
+        drawn = volume * rng.uniform(*settings.volume_range)
+        atoms = random_packing(element, n_atoms, drawn, shortest, rng)
+        if shortest_bond(atoms) >= shortest:
             return atoms
     raise InputError(
         "dataset.generate",
@@ -305,8 +306,9 @@ def _next_frame(
     """A frame that adds entropy to the set."""
     assert settings.entropy is not None
     low, high = settings.entropy.strength_eV
+    n_atoms = int(rng.integers(1, settings.max_atoms, endpoint=True))
     for _ in range(_TRIES):
-        start = _packing(settings, environments.element, volume, rng)
+        start = _packing(settings, environments.element, n_atoms, volume, rng)
         strength = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         # Large cores order the atoms, small ones let them gather.
         touching = bcc_bond(start.get_volume() / len(start))
