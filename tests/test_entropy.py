@@ -57,7 +57,7 @@ def filled(environments: Environments) -> DescriptorEntropy:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> dict[str, list[Atoms]]:
-    """Of a strength that the cores outweigh, of one that outweighs the cores, and the packings that those started from."""
+    """Of a strength that the cores outweigh, of one that outweighs them, and the packings that the latter started from."""
     folder = tmp_path_factory.mktemp("sets")
     found = {}
     for name, strength in {"weak": (0.002, 0.02), "strong": (1, 10), "starts": (1, 10)}.items():
@@ -363,8 +363,8 @@ def test_volume_that_leaves_no_room(tmp_path):
 
 def test_entropy_that_is_worth_any_short_bond(tmp_path, monkeypatch):
     monkeypatch.setattr(entropy, "_TRIES", 3)
+    strong = {"strength_eV": (1e6, 1e7), "steps": 40}
     with pytest.raises(InputError, match=r"lower dataset\.generate\.entropy\.strength_eV \(1e\+06 to 1e\+07\)"):
-        strong = {"strength_eV": (1e6, 1e7), "steps": 40}
         generate(tmp_path / "partial", max_atoms=2, volume_range=(1.3, 1.4), entropy=strong)
 
 
