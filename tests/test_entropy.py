@@ -57,7 +57,7 @@ def filled(environments: Environments) -> DescriptorEntropy:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> dict[str, list[Atoms]]:
-    """Of a strength that the cores outweigh, of one that outweighs them, and the packings that the latter started from."""
+    """Of a strength that the cores outweigh, of one that outweighs them, and the packings that these started from."""
     folder = tmp_path_factory.mktemp("sets")
     found = {}
     for name, strength in {"weak": (0.002, 0.02), "strong": (1, 10), "starts": (1, 10)}.items():
