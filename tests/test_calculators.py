@@ -22,8 +22,9 @@ from fakes import Springs
 from test_workflow import snakemake
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, LammpsCalculator
+from popsbounds.config import AseCalculator, LammpsCalculator, parse_config
 from popsbounds.errors import InputError
+from popsbounds.export import read_labelled
 from popsbounds.files import replacing
 from popsbounds.label import label_frames
 
@@ -334,3 +335,33 @@ def test_frames_that_fail_are_listed_and_nothing_is_computed_twice(tmp_path, mon
     now = cache()
     assert files.items() <= now.items()
     assert len(now) - len(files) == (len(more[14]) > 1)
+
+
+def test_a_set_goes_on_from_exported_frames(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+    def run(folder: Path, frames: int, known: str | None = None) -> list[Atoms]:
+        raw = yaml.safe_load(STUDY)
+        raw["dataset"]["generate"] |= {"frames": frames, "known": known}
+        folder.mkdir()
+        (folder / "fake.yaml").write_text(yaml.safe_dump(raw))
+        export = "results/fake/export/labelled.extxyz.xz"
+        snakemake(folder, "--cores", 1, export, config=folder / "fake.yaml")
+        assert json.loads((folder / export).with_name("labelled.json").read_text())["frames"] > 0
+        return read_labelled(folder / export)
+
+    first = run(tmp_path / "first", 8)
+    more = run(tmp_path / "more", len(first) + 4, "../first/results/fake/export/labelled.extxyz.xz")
+    assert [atoms.info["frame"] for atoms in more[: len(first)]] == list(range(len(first)))
+    for ours, known in zip(more, first, strict=False):
+        np.testing.assert_array_equal(ours.positions, known.positions)
+        np.testing.assert_array_equal(ours.cell, known.cell)
+        assert ours.get_potential_energy() == known.get_potential_energy()
+    # Known frames are not computed again.
+    computed = list((tmp_path / "more" / "results" / "cache").rglob("*.json"))
+    assert len(computed) == len(more) - len(first) > 0
+    # Families have nothing to go on from.
+    raw = yaml.safe_load(STUDY)
+    raw["dataset"]["generate"] |= {"frames": 8, "known": "x.xz", "entropy": None}
+    with pytest.raises(InputError, match="`known` frames need `entropy`"):
+        parse_config(raw)

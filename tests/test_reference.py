@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
 
-import ase.io
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +13,7 @@ from ensembles import EAM, RELAX, VOLUME, eam, learn, make, wild
 
 from popsbounds.config import Elastic, Formation, Interstitial, Neb, Surface, TransformationPath, parse_config
 from popsbounds.errors import InputError
-from popsbounds.export import write_labelled, write_provenance, write_reference
+from popsbounds.export import read_labelled, write_labelled, write_provenance, write_reference
 from popsbounds.label import compare_labels, label_frames
 from popsbounds.member import evaluate_models
 from popsbounds.reference import WarmRecorder, check_reference_table, read_reference_table, reference_values, with_table
@@ -110,13 +107,17 @@ def test_exported_frames_keep_order_labels_and_provenance(tmp_path):
     write_labelled(tmp_path / "b.extxyz.xz", labelled[::-1])
     raw = (tmp_path / "a.extxyz.xz").read_bytes()
     assert raw == (tmp_path / "b.extxyz.xz").read_bytes()
-    back = ase.io.read(io.StringIO(lzma.decompress(raw).decode()), ":", format="extxyz")
+    back = read_labelled(tmp_path / "a.extxyz.xz")
     for atoms, again in zip(frames, back, strict=True):
         atoms.calc = EMT()
         assert again.info["group"] == "all"
         np.testing.assert_allclose(again.positions, atoms.positions, atol=1e-8)
         np.testing.assert_allclose(again.get_forces(), atoms.get_forces(), atol=1e-6)
         assert again.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    for bad in (tmp_path / "missing.extxyz.xz", tmp_path / "bad.extxyz.xz"):
+        (tmp_path / "bad.extxyz.xz").write_bytes(raw[:100])
+        with pytest.raises(InputError, match=bad.name):
+            read_labelled(bad)
     write_provenance(tmp_path / "a.json", CONFIG, 3, 1)
     facts = json.loads((tmp_path / "a.json").read_text())
     assert (facts["frames"], facts["frames_the_calculator_failed_on"]) == (3, 1)

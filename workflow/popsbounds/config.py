@@ -200,6 +200,13 @@ class Generate(Section):
             "descriptors; `shares`, `crystals`, `max_strain` and `max_rattle` then do not count."
         ),
     )
+    known: Path | None = Field(
+        None,
+        description=(
+            "With `entropy`, labelled frames of an earlier export to go on from: they are the first ones, and keep "
+            "their labels."
+        ),
+    )
     calculator: Calculator = Field(description="What labels the frames.")
     batches: PositiveInt = Field(4, description="Number of labelling jobs.")
     check: LabelCheck | None = Field(
@@ -210,6 +217,8 @@ class Generate(Section):
     def _possible(self) -> Generate:
         if self.batches > self.frames:
             raise ValueError(f"`batches` ({self.batches}) exceeds `frames` ({self.frames})")
+        if self.known is not None and self.entropy is None:
+            raise ValueError("`known` frames need `entropy`: there is nothing to go on from otherwise")
         if self.entropy is not None and self.max_atoms > 100:
             raise ValueError(f"`max_atoms` ({self.max_atoms}): frames that maximise entropy have 100 atoms at most")
         if self.volume_range[0] > self.volume_range[1]:

@@ -219,6 +219,7 @@ def generate_entropy(
     volume: float,
     random: Callable[[str, int], np.random.Generator],
     partial: Path,
+    known: Sequence[Atoms] = (),
 ) -> list[Atoms]:
     """Frames that maximise the entropy of the set of their environments, one after another.
 
@@ -237,6 +238,8 @@ def generate_entropy(
         through the entropy alone.
     partial
         Frames so far are kept there; what it holds is not made again.
+    known
+        The first frames, if there are some already.
 
     Returns
     -------
@@ -251,9 +254,10 @@ def generate_entropy(
     """
     environments = Environments(descriptors, element)
     entropy = _entropy_of_packings(settings, environments, volume, random("pool", 0))
-    frames: list[Atoms] = []
+    frames = list(known[: settings.frames])
     if partial.exists():
-        frames += ase.io.iread(partial, index=slice(0, settings.frames), format="extxyz")
+        so_far = list(ase.io.iread(partial, index=slice(0, settings.frames), format="extxyz"))
+        frames = max(so_far, frames, key=len)
     for atoms in frames:
         entropy.add(environments(atoms))
     if frames:

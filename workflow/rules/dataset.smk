@@ -1,13 +1,16 @@
 # Training frames: read (and, if asked for, generated and labelled), checked, split.
 
-GENERATED, UNLABELLED = [], []
+GENERATED, UNLABELLED, KNOWN = [], [], []
 if STUDY.dataset.generate is not None:
+    KNOWN = [STUDY.dataset.generate.known] if STUDY.dataset.generate.known is not None else []
     LABELS = range(STUDY.dataset.generate.batches)
     GENERATED = expand(f"{OUT}/generate/labelled/{{batch}}.extxyz", batch=LABELS)
     UNLABELLED = expand(f"{OUT}/generate/labelled/{{batch}}_failed.csv", batch=LABELS)
 
 
 rule generate_frames:
+    input:
+        KNOWN,
     output:
         f"{OUT}/generate/frames.extxyz",
     log:

@@ -6,6 +6,7 @@ from pathlib import Path
 import ase.io
 
 from popsbounds.entropy import generate_entropy
+from popsbounds.export import read_labelled
 from popsbounds.generate import generate_frames
 from popsbounds.job import random_generator, start
 from popsbounds.structures import material_volume
@@ -21,12 +22,7 @@ else:
     settings = snakemake.params.settings
     same = settings | {"generate": {key: value for key, value in settings["generate"].items() if key != "frames"}}
     name = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
-    frames = generate_entropy(
-        generate,
-        config.descriptors,
-        element,
-        volume,
-        random,
-        Path(snakemake.output[0]).with_name(f"so_far_{name}.extxyz"),
-    )
+    so_far = Path(snakemake.output[0]).with_name(f"so_far_{name}.extxyz")
+    known = [] if generate.known is None else read_labelled(generate.known)
+    frames = generate_entropy(generate, config.descriptors, element, volume, random, so_far, known)
 ase.io.write(snakemake.output[0], frames, format="extxyz")
