@@ -29,6 +29,7 @@ def test_they_span_several_electronvolts_and_compressed_bonds(frames):
     shortest = np.array([shortest_bond(atoms) for atoms in frames]) / bcc_bond(material_volume("W"))
     assert shortest.min() >= 0.72 - 1e-6
     assert (shortest < 0.85).mean() > 0.05
+    assert len({atoms.positions.tobytes() + atoms.cell.tobytes() for atoms in frames}) == len(frames)
     for atoms in frames:
         assert atoms.get_forces().sum(axis=0) == pytest.approx(0, abs=0.1)
 

@@ -68,15 +68,15 @@ def write_reference(path: Path, config: Config, values: pd.DataFrame) -> None:
     values
         Lines of `properties.parquet` of source ``reference``; those that are not ok are left out.
     """
-    properties = config.properties
-    settings = {name: properties.settings(name).model_dump(mode="json") for name in properties.names()}
+    kept = values[values["status"] == "ok"]
+    names = kept["property"].unique()
+    settings = {name: config.properties.settings(name).model_dump(mode="json") for name in names}
     calculator = config.reference.calculator
     assert calculator is not None
     lines = [f"calculator: {json.dumps(calculator.model_dump(mode='json', exclude={'cache'}))}"]
     lines += [f"versions: {json.dumps(_versions())}"]
     lines += [f"{name}: {json.dumps(section)}" for name, section in settings.items()]
     what = calculator.name if calculator.kind == "ase" else calculator.pair_style
-    kept = values[values["status"] == "ok"]
     columns = ["property", "structure", "quantity", "unit", "coordinate", "value"]
     table = kept[columns].assign(citation=f"computed with {what} by study {config.study}; settings above")
     with path.open("w") as file:
