@@ -29,7 +29,7 @@ from pydantic import (
 
 from popsbounds.errors import InputError, did_you_mean
 from popsbounds.pops import LEVERAGE_FLOOR
-from popsbounds.structures import crystal_names
+from popsbounds.structures import crystal_names, material_volume
 
 __all__ = ["LEVELS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
 
@@ -703,8 +703,9 @@ class Reference(Section):
     table: Path | None = Field(
         None,
         description=(
-            "CSV file with columns property, structure, quantity, unit, value, citation, named as in the tables; "
-            "single numbers only, curves need a calculator. See `resources/reference/tungsten_szlachta2014.csv`."
+            "CSV file with columns property, structure, quantity, unit, value, citation and, for curves, coordinate, "
+            "named as in the tables. See `resources/reference/tungsten_szlachta2014.csv`, and `tungsten_gpaw.csv` "
+            "beside it, which has curves."
         ),
     )
 
@@ -716,6 +717,11 @@ class Material(Section):
     volume_A3: PositiveFloat | None = Field(
         None, description="Starting volume per atom; null takes the experimental one of the element's ground state."
     )
+
+    @property
+    def volume(self) -> float:
+        """Starting volume per atom (Å³)."""
+        return self.volume_A3 or material_volume(self.element)
 
 
 class Config(Section):
@@ -763,6 +769,11 @@ class Config(Section):
                     f"slab interact; use more than the descriptors' cutoff, {cutoff:.2f} Å"
                 )
         return self
+
+    @property
+    def reference_relax(self) -> Relax:
+        """Tolerances of the reference's relaxations."""
+        return self.reference.relax or self.propagate.relax
 
     @property
     def n_batches(self) -> int:

@@ -51,8 +51,8 @@ properties:
 ```
 
 No data yet: the workflow generates frames that maximise the entropy of their descriptors, without any choice of
-structures, and labels them with any calculator of ASE, one batch a job (`config/gpaw.yaml` is the whole study that the
-demo's data come from).
+structures, and labels them with any calculator of ASE, one batch a job (a whole study, with
+GPAW, is `config/gpaw.yaml`).
 
 ```yaml
 dataset:

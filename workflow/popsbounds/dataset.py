@@ -43,6 +43,7 @@ __all__ = [
     "check_frames",
     "exponential_weights",
     "frame_table",
+    "read_ase",
     "read_frames",
     "read_source",
     "split",
@@ -150,7 +151,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
         raw = list(_read_fitsnap(path, problems))
     else:
         keys, usual = source.keys, Keys()
-        raw = list(_read_ase(path, problems))
+        raw = list(read_ase(path, problems))
     images = [atoms for *_, atoms in raw]
     if not images:
         return [], _cut({"files": problems}) or [f"{path}: holds no frames; remove it from dataset.sources"]
@@ -187,7 +188,8 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
     return frames, _cut({"files": problems})
 
 
-def _read_ase(path: Path, problems: list[str]) -> Iterator[tuple[Path, int, Atoms]]:
+def read_ase(path: Path, problems: list[str]) -> Iterator[tuple[Path, int, Atoms]]:
+    """File, number and frame of each in a file that ASE reads, compressed or not; `problems` tells what is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         readable = path
         if path.suffix in _OPENERS:

@@ -310,20 +310,20 @@ def _next_frame(
     """A frame that adds entropy to the set."""
     assert settings.entropy is not None
     low, high = settings.entropy.strength_eV
+    shortest = settings.min_distance * bcc_bond(volume)
     n_atoms = int(rng.integers(1, settings.max_atoms, endpoint=True))
     for _ in range(_TRIES):
         start = _packing(settings, environments.element, n_atoms, volume, rng)
         strength = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         # Large cores order the atoms, small ones let them gather.
-        touching = bcc_bond(start.get_volume() / len(start))
-        core = rng.uniform(settings.min_distance * bcc_bond(volume), touching)
+        core = rng.uniform(shortest, bcc_bond(start.get_volume() / len(start)))
         repulsive = Environments(environments.settings, environments.element, core)
         atoms = maximise(start, EntropyCalculator(repulsive, entropy, strength), settings.entropy.steps)
         reduce_cell(atoms)
         atoms.wrap()
         # As it will be read back from a file.
         atoms.positions = atoms.positions.round(_DECIMALS)
-        if shortest_bond(atoms) >= settings.min_distance * bcc_bond(volume):
+        if shortest_bond(atoms) >= shortest:
             atoms.info = {"group": f"atoms_{len(atoms)}"}
             return atoms
     raise InputError(

@@ -112,13 +112,11 @@ class Bispectrum:
 
     def __init__(self, model: SnapModel, element: str) -> None:
         self.model, self.element = model, element
-        s = model.settings
-        numbers = [s.rcutfac, s.rfac0, s.twojmax, *model.radii, *model.density_weights]
+        linear = SnapModel(model.settings.model_copy(update={"quadratic": False}), model.elements)
         self._commands = [
             f"pair_style zero {model.cutoff + 0.1:.6f}",
             "pair_coeff * *",
-            f"compute components all sna/atom {' '.join(map(repr, numbers))} "
-            f"rmin0 {s.rmin0!r} bzeroflag {int(s.bzero)} quadraticflag 0",
+            linear.compute_command("sna/atom"),
             "run 0 post no",
         ]
         self._lmp = new_lammps()
@@ -131,7 +129,7 @@ class Bispectrum:
         lmp.commands_list(self._commands)
         found = np.empty((len(atoms), self.model.n_linear))
         order = lmp.numpy.extract_atom("id")[: len(atoms)] - 1
-        found[order] = lmp.numpy.extract_compute("components", 1, 2)[: len(atoms)]
+        found[order] = lmp.numpy.extract_compute("rows", 1, 2)[: len(atoms)]
         return found[atoms.symbols == self.element]
 
     def stack(self, frames: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
@@ -186,9 +184,12 @@ class EnvironmentSet(DescriptorEntropy):
         return _nearest(self.whiten(descriptors), self._whitened) / self.reach
 
     def inside(self, descriptors: np.ndarray) -> np.ndarray:
-        """Whether descriptors, shape (n, K), have no larger leverage than all, and a neighbour within reach."""
-        allowed = self.largest_leverage * (1 + _ROUNDING)
-        return (self.leverage(descriptors) <= allowed) & (self.distance(descriptors) <= 1)
+        """Whether descriptors, shape (n, K), are as it holds."""
+        return self.holds(self.leverage(descriptors), self.distance(descriptors))
+
+    def holds(self, leverage: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        """Whether there is no larger leverage than all in the set, and a neighbour within reach, shape (n,)."""
+        return (leverage <= self.largest_leverage * (1 + _ROUNDING)) & (distance <= 1)
 
     def principal(self, descriptors: np.ndarray) -> np.ndarray:
         """Coordinates along the set's two principal axes, in its standard deviations along them, shape (n, 2)."""
@@ -285,7 +286,8 @@ def compare_structures(training: EnvironmentSet, structures: Structures) -> tupl
         n_environments, _ = connected_components(cdist(whitened, whitened) < _SAME)
         highest = here["leverage"].max()
         numbers = [here["leverage"].mean(), highest, highest / training.largest_leverage, here["distance"].max()]
-        lines.append((prop, name, len(descriptors), n_environments, *numbers, training.inside(descriptors).all()))
+        inside = training.holds(here["leverage"], here["distance"]).all()
+        lines.append((prop, name, len(descriptors), n_environments, *numbers, inside))
     table = pd.DataFrame(lines, columns=ENVIRONMENTS_COLUMNS).astype({"inside": bool})
     outside = len(table) - table["inside"].sum()
     _LOG.info("%d training environments; %d of %d structures outside", len(training.frames), outside, len(table))
@@ -460,10 +462,11 @@ def compare_sets(
         one = EnvironmentSet(descriptors, numbers)
         line["entropy"] = training.entropy_of(descriptors)
         line["entropy_over_training"] = line["entropy"] - lines[0]["entropy"]
-        line["covered"] = training.inside(descriptors).mean()
+        here = training.points(descriptors, set=name)
+        line["covered"] = training.holds(here["leverage"], here["distance"]).mean()
         line["covers_training"] = one.inside(known).mean()
         line["covers_structures"] = 1 - len(np.unique(owner[~one.inside(wanted)])) / max(len(structures), 1)
         if name == kind:
-            points.append(training.points(descriptors, set=name))
+            points.append(here)
     points[0]["distance"] = training.neighbours / training.reach
     return pd.DataFrame(lines), pd.concat(points, ignore_index=True)

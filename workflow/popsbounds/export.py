@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import lzma
@@ -14,7 +13,9 @@ import pandas as pd
 from ase import Atoms
 
 from popsbounds.config import Config
+from popsbounds.dataset import read_ase
 from popsbounds.errors import InputError
+from popsbounds.versions import versions
 
 __all__ = ["read_labelled", "write_labelled", "write_provenance", "write_reference"]
 
@@ -37,11 +38,11 @@ def read_labelled(path: Path) -> list[Atoms]:
     InputError
         There is no such file, or it is no such file.
     """
-    try:
-        text = io.StringIO(lzma.decompress(path.read_bytes()).decode())
-        return list(ase.io.iread(text, index=":", format="extxyz"))
-    except (OSError, lzma.LZMAError, ValueError) as error:
-        raise InputError(str(path), [f"cannot be read as exported frames: {error}"]) from None
+    problems: list[str] = []
+    frames = [atoms for *_, atoms in read_ase(path, problems)]
+    if problems:
+        raise InputError("exported frames", problems)
+    return frames
 
 
 def write_provenance(path: Path, config: Config, n_labelled: int, n_failed: int) -> None:
@@ -50,7 +51,7 @@ def write_provenance(path: Path, config: Config, n_labelled: int, n_failed: int)
     facts = {
         "frames": n_labelled,
         "frames_the_calculator_failed_on": n_failed,
-        "versions": _versions(),
+        "versions": versions(*_PACKAGES),
         "settings": config.model_dump(mode="json", include=sections),
     }
     path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
@@ -74,7 +75,7 @@ def write_reference(path: Path, config: Config, values: pd.DataFrame) -> None:
     calculator = config.reference.calculator
     assert calculator is not None
     lines = [f"calculator: {json.dumps(calculator.model_dump(mode='json', exclude={'cache'}))}"]
-    lines += [f"versions: {json.dumps(_versions())}"]
+    lines += [f"versions: {json.dumps(versions(*_PACKAGES))}"]
     lines += [f"{name}: {json.dumps(section)}" for name, section in settings.items()]
     what = calculator.name if calculator.kind == "ase" else calculator.pair_style
     columns = ["property", "structure", "quantity", "unit", "coordinate", "value"]
@@ -82,13 +83,3 @@ def write_reference(path: Path, config: Config, values: pd.DataFrame) -> None:
     with path.open("w") as file:
         file.writelines(f"# {line}\n" for line in lines)
         table.to_csv(file, index=False)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

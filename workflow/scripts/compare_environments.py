@@ -15,11 +15,10 @@ from popsbounds.environments import (
     training_set,
 )
 from popsbounds.job import random_generator, start
-from popsbounds.structures import material_volume
 
 config = start(snakemake)
 files, element = snakemake.input, config.material.element
-volume = config.material.volume_A3 or material_volume(element)
+volume = config.material.volume
 random = partial(random_generator, config, "environments")
 form = SnapModel(config.descriptors, config.elements)
 bispectrum = Bispectrum(form, element)

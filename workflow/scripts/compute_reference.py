@@ -18,7 +18,7 @@ table, structures = reference_values(
     name,
     make_property(config, name),
     make_calculator(reference.calculator, config.elements),
-    reference.relax or config.propagate.relax,
+    config.reference_relax,
     models,
     mle,
 )

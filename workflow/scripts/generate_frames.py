@@ -9,11 +9,10 @@ from popsbounds.entropy import generate_entropy
 from popsbounds.export import read_labelled
 from popsbounds.generate import generate_frames
 from popsbounds.job import random_generator, start
-from popsbounds.structures import material_volume
 
 config = start(snakemake)
 generate, element = config.dataset.generate, config.material.element
-volume = config.material.volume_A3 or material_volume(element)
+volume = config.material.volume
 random = partial(random_generator, config, "generate")
 if generate.entropy is None:
     frames = generate_frames(generate, element, volume, random())

@@ -11,8 +11,10 @@ from popsbounds.properties import make_property
 config = start(snakemake)
 if snakemake.wildcards.source == "reference":
     calculator = make_calculator(config.reference.calculator, config.elements)
+    relax = config.reference_relax
 else:
     with np.load(snakemake.input.members) as data:
         calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), data["mle"])
-potential = ColdPotential(calculator, config.propagate.relax)
+    relax = config.propagate.relax
+potential = ColdPotential(calculator, relax)
 make_property(config, "phonon").write_files(potential, Path(snakemake.output[0]).parent)

@@ -80,12 +80,12 @@ class SnapModel:
         radii = self.radii
         return sorted({self.settings.rcutfac * (a + b) for a in radii for b in radii})
 
-    def compute_command(self) -> str:
-        """The `compute snap` that returns rows of the design matrix."""
+    def compute_command(self, style: str = "snap") -> str:
+        """The `compute snap` that returns rows of the design matrix, or another compute with the same arguments."""
         s = self.settings
         numbers = [s.rcutfac, s.rfac0, s.twojmax, *self.radii, *self.density_weights]
         return (
-            "compute rows all snap "
+            f"compute rows all {style} "
             + " ".join(repr(x) for x in numbers)
             + f" rmin0 {s.rmin0!r} bzeroflag {int(s.bzero)} quadraticflag {int(s.quadratic)}"
         )

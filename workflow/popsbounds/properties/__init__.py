@@ -12,7 +12,6 @@ from popsbounds.properties.path import PathProperty
 from popsbounds.properties.phonon import PhononProperty
 from popsbounds.properties.sia import InterstitialProperty
 from popsbounds.properties.surface import SurfaceProperty
-from popsbounds.structures import material_volume
 
 __all__ = ["REGISTRY", "Property", "PropertyError", "Settings", "Value", "make_property"]
 
@@ -30,6 +29,5 @@ REGISTRY: dict[str, type[Property]] = {
 def make_property(config: Config, name: str) -> Property:
     """The property `name` with the settings of a study."""
     material = config.material
-    volume = material.volume_A3 or material_volume(material.element)
-    settings = Settings(config.properties.settings(name), material.element, volume)
+    settings = Settings(config.properties.settings(name), material.element, material.volume)
     return REGISTRY.get(name, OwnProperty)(settings)
