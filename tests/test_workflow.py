@@ -231,6 +231,7 @@ def test_a_property_of_ones_own_is_fanned_out_bounded_and_drawn(study, tmp_path)
     raw = yaml.safe_load(TINY.read_text())
     file = str(ROOT / "config" / "stacking_fault.py")
     raw["properties"] = {"own": {"fault": {"file": file, "arguments": {"layers": 6, "points": 5}}}}
+    del raw["reference"]["warm_start"]
     config = tmp_path / "own.yaml"
     config.write_text(yaml.safe_dump(raw))
     snakemake(tmp_path, "--cores", 2, config=config)

@@ -4,7 +4,7 @@
 rule compute_reference:
     input:
         code=lambda wildcards: property_files(wildcards.property),
-        members=lambda wildcards: rules.draw_members.output if wildcards.property in WARM else [],
+        members=lambda wildcards: rules.draw_members.output[0] if wildcards.property in WARM else [],
         models=lambda wildcards: rules.compute_baseline.output.models if wildcards.property in WARM else [],
     output:
         values=f"{OUT}/reference/{{property}}.parquet",
@@ -17,7 +17,10 @@ rule compute_reference:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         settings=lambda wildcards: property_settings(wildcards.property)
-        | {"reference": STUDY.reference.model_dump(mode="json", include={"calculator", "relax"})},
+        | {
+            "reference": STUDY.reference.model_dump(mode="json", include={"calculator", "relax"}),
+            "warm": wildcards.property in WARM,
+        },
     message:
         "Reference values of {wildcards.property}"
     script:
