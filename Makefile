@@ -5,12 +5,12 @@ CORES ?= all
 PYTHON ?= python3
 GPAW_CONFIG ?= $(CURDIR)/envs/gpaw.py
 
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report calibration potentials extremes test gpu dft benchmark lint format docs clean
+.PHONY: run report calibration potentials extremes universal extra test gpu dft benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -34,6 +34,16 @@ potentials: $(READY)
 
 extremes: $(READY)
 	$(SNAKEMAKE) write_extremes
+
+# CHGNet under a linear corrector, and rival posteriors on the same data.
+universal:
+	$(MAKE) extra EXTRA=chgnet
+	$(MAKE) run calibration STUDY=universal
+
+# What is optional: chgnet, sevennet, mace. SevenNet and MACE want different versions of e3nn: give one of them an
+# environment of its own, such as VENV=.venv-mace.
+extra: $(READY)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[$(EXTRA)]"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -465,6 +465,33 @@ def test_split_is_stratified_and_deterministic():
     assert not (parts == dataset.split(groups, 0.3, np.random.default_rng(2))).all()
 
 
+def test_whole_groups_stay_together():
+    groups = np.repeat([f"trajectory {i}" for i in range(40)], np.arange(1, 41))
+    parts = dataset.split(groups, 0.25, np.random.default_rng(1), 0.1, whole_groups=True)
+    of_group = {name: set(parts[groups == name]) for name in np.unique(groups)}
+    assert all(len(found) == 1 for found in of_group.values())
+    counts = {part: sum(part in found for found in of_group.values()) for part in ("train", "test", "calibration")}
+    assert counts == {"train": 26, "test": 10, "calibration": 4}
+
+
+def test_frames_can_be_grouped_by_their_reduced_formula(tmp_path):
+    frames = [Atoms("MgO", cell=[3] * 3, positions=[[0, 0, 0], [2, 0, 0]], pbc=True)]
+    frames += [frames[0].repeat((2, 1, 1)), Atoms("Mg", cell=[3] * 3, pbc=True)]
+    for atoms in frames:
+        atoms.info["energy"] = -1.0 * len(atoms)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    found = dataset.read_source(Source(path=tmp_path / "a.extxyz"), "formula")
+    assert [frame.group for frame in found] == ["MgO", "MgO", "Mg"]
+
+
+def test_energies_weigh_by_what_lies_above_the_lowest_of_the_same_composition():
+    atoms = [Atoms("W2", cell=[3] * 3), Atoms("W", cell=[3] * 3), Atoms("Mo", cell=[3] * 3), Atoms("Ta", cell=[3] * 3)]
+    energies = [-20.0, -9.0, -5.0, -7.0]
+    frames = [Frame(a, e, None, None, "", "", i) for i, (a, e) in enumerate(zip(atoms, energies, strict=True))]
+    table = dataset.frame_table(frames, ["train", "train", "train", "test"], Weights(), 1)
+    np.testing.assert_allclose(table["weight_energy"], np.exp([0, -0.5, 0, 0]))
+
+
 @pytest.mark.parametrize("fraction", [1e-6, 1 - 1e-6])
 def test_split_leaves_no_side_of_a_group_empty(fraction):
     groups = np.repeat(["a", "b"], 5)

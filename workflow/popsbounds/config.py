@@ -19,9 +19,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -263,8 +265,18 @@ class Dataset(Section):
 
     sources: list[Source] = Field(default=[], description="Labelled data on disk.")
     generate: Generate | None = Field(None, description="Frames made by the workflow itself; null makes none.")
-    group_key: str = Field("group", description="Info key that names a frame's group.")
-    test_fraction: Fraction = Field(0.3, description="Share of each group held out for testing.")
+    group_key: str = Field(
+        "group",
+        description="Info key that names a frame's group; `formula`, where no frame has it, is its reduced formula.",
+    )
+    split: Literal["within_groups", "whole_groups"] = Field(
+        "within_groups",
+        description=(
+            "Whether a share of each group's frames is held out, or a share of the groups with all of their frames: "
+            "for trajectories, whose frames are alike."
+        ),
+    )
+    test_fraction: Fraction = Field(0.3, description="Share of each group, or of the groups, held out for testing.")
     calibration_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description=(
@@ -299,6 +311,7 @@ class ReferencePotential(Section):
 class Snap(Section):
     """SNAP or quadratic SNAP descriptors, as LAMMPS defines them."""
 
+    kind: Literal["snap"] = Field("snap", description="SNAP descriptors.")
     twojmax: Annotated[int, Field(ge=2, le=14)] = Field(8, description="Twice the band limit, 2J.")
     quadratic: bool = Field(True, description="Quadratic SNAP (products of bispectrum components).")
     rcutfac: PositiveFloat = Field(4.8123, description="Cutoff radius (Å) for element radii of 0.5.")
@@ -318,6 +331,48 @@ class Snap(Section):
     max_force_components: PositiveInt | None = Field(
         None, description="Keep at most this many force components a frame, drawn at random; null keeps all."
     )
+
+
+class Universal(Section):
+    """A universal potential under a linear corrector."""
+
+    kind: Literal["universal"] = Field(description="A universal potential under a linear corrector.")
+    model: str = Field(
+        description=(
+            "`chgnet`, `sevennet`, `mace`, each with an extra to install, or the import path of a class of yours (see "
+            "`popsbounds.descriptors.universal.UniversalModel`)."
+        )
+    )
+    arguments: dict[str, Any] = Field(
+        default={}, description="Keyword arguments of its class, such as `model: /path/to/weights.model` for MACE."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; `auto` takes a GPU if there is.")
+    batch_atoms: PositiveInt = Field(
+        512, description="Atoms evaluated at once; where the memory is too small for them, batches are halved."
+    )
+    element_shifts: Annotated[list[Element], AfterValidator(_unique)] = Field(
+        default=[],
+        description=(
+            "Elements with a constant of their own in the corrector, for data whose energies are relative to others "
+            "than the model's."
+        ),
+    )
+    shards: PositiveInt = Field(4, description="Number of descriptor jobs (and design-matrix files).")
+
+    @property
+    def max_force_components(self) -> int:
+        """Force components in use: energies alone are fitted."""
+        return 0
+
+
+def _kind_of_descriptors(section: object) -> str:
+    kind = section.get("kind", "snap") if isinstance(section, Mapping) else getattr(section, "kind", "snap")
+    return str(kind)
+
+
+Descriptors = Annotated[
+    Annotated[Snap, Tag("snap")] | Annotated[Universal, Tag("universal")], Discriminator(_kind_of_descriptors)
+]
 
 
 class Fit(Section):
@@ -664,8 +719,6 @@ class Properties(Section):
         taken = set(self.own) & set(type(self).model_fields)
         if taken:
             raise ValueError(f"own: the name '{taken.pop()}' is taken; choose another")
-        if not self.names():
-            raise ValueError("no property: give at least one of " + ", ".join(type(self).model_fields))
         return self
 
     def names(self) -> list[str]:
@@ -732,15 +785,21 @@ class Config(Section):
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Root of every random draw of the study.")
     elements: Annotated[list[Element], AfterValidator(_unique)] = Field(
-        min_length=1, description="Chemical elements, in the order of LAMMPS's types."
+        default=[],
+        description=(
+            "Chemical elements, in the order of LAMMPS's types. A universal potential needs none, and then takes all "
+            "that the data have."
+        ),
     )
     dataset: Dataset = Field(description="Training and test data.")
-    descriptors: Snap = Field(default=Snap(), description="Descriptors.")
+    descriptors: Descriptors = Field(default=Snap(), description="Descriptors.")
     fit: Fit = Field(default=Fit(), description="Regression and posterior.")
     ensemble: Ensemble = Field(default=Ensemble(), description="Members.")
     calibration: Calibration = Field(default=Calibration(), description="Comparison of posteriors.")
-    material: Material = Field(description="Material of the properties.")
-    properties: Properties = Field(description="Properties.")
+    material: Material | None = Field(None, description="Material of the properties.")
+    properties: Properties = Field(
+        default=Properties(), description="Properties; none for a look at the bounds of the test data alone."
+    )
     propagate: Propagate = Field(default=Propagate(), description="Propagation.")
     reference: Reference = Field(default=Reference(), description="Reference values.")
 
@@ -752,23 +811,38 @@ class Config(Section):
             raise ValueError("ensemble.sampling: must be 'uniform' for fit.posterior 'ensemble'")
         if self.dataset.test_fraction + self.dataset.calibration_fraction >= 1:
             raise ValueError("dataset: test_fraction and calibration_fraction leave no data to train on")
-        if self.material.element not in self.elements:
+        if isinstance(self.descriptors, Snap):
+            self._check_snap(self.descriptors)
+        elif self.dataset.generate is not None and self.dataset.generate.entropy is not None:
+            raise ValueError(
+                "dataset.generate.entropy: is the entropy of SNAP's descriptors; set descriptors.kind: snap"
+            )
+        if self.material is None:
+            if self.properties.names():
+                raise ValueError("material: required for properties")
+            if self.dataset.generate is not None:
+                raise ValueError("material: required to generate frames")
+        elif self.elements and self.material.element not in self.elements:
             raise ValueError(f"material.element: '{self.material.element}' is not among elements {self.elements}")
-        for key in ("radii", "density_weights"):
-            extra = set(getattr(self.descriptors, key)) - set(self.elements)
-            if extra:
-                raise ValueError(f"descriptors.{key}: {sorted(extra)} not among elements {self.elements}")
         unknown = [name for name in self.reference.warm_start if name not in self.properties.names()]
         if unknown:
             raise ValueError(f"reference.warm_start: '{unknown[0]}' is none of the study's properties")
+        return self
+
+    def _check_snap(self, snap: Snap) -> None:
+        if not self.elements:
+            raise ValueError("elements: required for SNAP")
+        for key in ("radii", "density_weights"):
+            extra = set(getattr(snap, key)) - set(self.elements)
+            if extra:
+                raise ValueError(f"descriptors.{key}: {sorted(extra)} not among elements {self.elements}")
         if self.properties.surface is not None:
-            cutoff = max(2 * self.descriptors.rcutfac * self.descriptors.radii.get(e, 0.5) for e in self.elements)
+            cutoff = max(2 * snap.rcutfac * snap.radii.get(e, 0.5) for e in self.elements)
             if self.properties.surface.vacuum_A <= cutoff:
                 raise ValueError(
                     f"properties.surface.vacuum_A: {self.properties.surface.vacuum_A} Å lets the two faces of a "
                     f"slab interact; use more than the descriptors' cutoff, {cutoff:.2f} Å"
                 )
-        return self
 
     @property
     def reference_relax(self) -> Relax:
@@ -786,13 +860,17 @@ class Config(Section):
         return range(batch * size, min((batch + 1) * size, self.ensemble.members))
 
 
+# Tags of unions, behind the keys they stand for.
+_TAGS = {("calculator", "lammps"), ("calculator", "ase"), ("descriptors", "snap"), ("descriptors", "universal")}
+
+
 def _dotted(location: tuple[int | str, ...]) -> str:
     """A key as a user would write it: `sources[0].path`, without the tags of unions."""
     text = ""
     for depth, part in enumerate(location):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part not in ("lammps", "ase") or location[depth - 1 : depth] != ("calculator",):
+        elif (location[depth - 1], part) not in _TAGS if depth else True:
             text += f".{part}"
     return text.lstrip(".") or "(top level)"
 
@@ -800,7 +878,12 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that holds the unknown key at `location`."""
     model: Any = Config
-    kinds: dict[str, type[Section]] = {"lammps": LammpsCalculator, "ase": AseCalculator}
+    kinds: dict[str, type[Section]] = {
+        "lammps": LammpsCalculator,
+        "ase": AseCalculator,
+        "snap": Snap,
+        "universal": Universal,
+    }
     for part in location[:-1]:
         if isinstance(part, int):
             continue

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from popsbounds.config import load_config
-from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.descriptors.forms import Form, FormCalculator, make_form
+from popsbounds.descriptors.snap import SnapModel
 
 __all__ = ["Ensemble", "write_potentials"]
 
@@ -20,7 +21,7 @@ class Ensemble:
 
     Attributes
     ----------
-    model : SnapModel
+    model : SnapModel or UniversalForm
         The functional form.
     mle : ndarray, shape (P,)
         Loss-minimising parameters Θ*.
@@ -28,7 +29,7 @@ class Ensemble:
         Parameters of each member.
     """
 
-    model: SnapModel
+    model: Form
     mle: np.ndarray
     members: np.ndarray
 
@@ -37,15 +38,15 @@ class Ensemble:
         """Load the ensemble of a finished study from its folder, such as ``results/demo``."""
         config = load_config(Path(study) / "config.yaml")
         with np.load(Path(study) / "ensemble" / "members.npz") as data:
-            return cls(SnapModel(config.descriptors, config.elements), data["mle"], data["theta"])
+            return cls(make_form(config), data["mle"], data["theta"])
 
-    def calculator(self, member: int | None = None) -> SnapCalculator:
+    def calculator(self, member: int | None = None) -> FormCalculator:
         """ASE calculator of a member, or of the MLE.
 
         For many members of the same structure, swap parameters in one
         calculator instead: ``calculator.set_theta(ensemble.members[i])``.
         """
-        return SnapCalculator(self.model, self.mle if member is None else self.members[member])
+        return self.model.calculator(self.mle if member is None else self.members[member])
 
     def write_lammps(self, folder: str | Path, members: Iterable[int] | None = None) -> None:
         """Write potentials that LAMMPS reads as they are.
@@ -58,7 +59,14 @@ class Ensemble:
             input (the reference potential, if any, with them).
         members
             Which members; None for all.
+
+        Raises
+        ------
+        TypeError
+            They are no SNAPs.
         """
+        if not isinstance(self.model, SnapModel):
+            raise TypeError("a corrected universal potential is no LAMMPS potential: use `calculator`")
         numbers = range(len(self.members)) if members is None else members
         thetas = {"mle": self.mle} | {f"{i:04d}": self.members[i] for i in numbers}
         write_potentials(folder, self.model, thetas)

@@ -12,7 +12,7 @@ from functools import partial
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, Config, LammpsCalculator
-from popsbounds.descriptors.snap import SnapModel, SnapRows
+from popsbounds.descriptors.forms import make_form
 from popsbounds.errors import InputError
 from popsbounds.properties import make_property
 from popsbounds.reference import check_reference_table
@@ -28,9 +28,7 @@ def check_inputs(config: Config) -> None:
     InputError
         Lists everything that is missing or cannot be made.
     """
-    checks: dict[str, Callable[[], object]] = {
-        "descriptors": lambda: SnapRows(SnapModel(config.descriptors, config.elements))
-    }
+    checks: dict[str, Callable[[], object]] = {"descriptors": lambda: make_form(config).rows()}
     generate, reference = config.dataset.generate, config.reference
     calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:

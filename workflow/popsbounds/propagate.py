@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from popsbounds.config import Level, Method, Propagate
-from popsbounds.descriptors.snap import SnapCalculator
+from popsbounds.descriptors.forms import FormCalculator
 from popsbounds.errors import InputError
 from popsbounds.implicit import Automatic, Implicit, propagate_automatically
 from popsbounds.member import Member, MemberModel, evaluate_models
@@ -80,7 +80,7 @@ def propagate(
     prop: Property,
     models: Mapping[str, Model],
     thetas: Mapping[int, np.ndarray],
-    calculator: SnapCalculator,
+    calculator: FormCalculator,
     settings: Propagate,
     expected: pd.DataFrame,
     method: Method = "explicit",

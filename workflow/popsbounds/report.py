@@ -89,12 +89,8 @@ def summary(study: str | Path) -> str:
     study = Path(study)
     fit = json.loads((study / "fit" / "summary.json").read_text())
     settings = load_config(study / "config.yaml").fit
-    tables = {
-        name: pd.read_parquet(study / "tables" / f"{name}.parquet")
-        for name in ("calibration", "std_ratio", "properties", "bounds", "models")
-    }
     # The members' rows: beside them stand those of the whole posterior in closed form.
-    calibration = tables["calibration"].query("posterior == @settings.posterior")
+    calibration = pd.read_parquet(study / "tables" / "calibration.parquet").query("posterior == @settings.posterior")
     lines = [
         f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
         f"{fit['rows_without_leverage']:,} rows below the leverage floor.",
@@ -109,6 +105,18 @@ def summary(study: str | Path) -> str:
     lines += [_markdown(rows), ""]
     lines += [f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(calibration, settings)]]
 
+    if (study / "tables" / "bounds.parquet").exists():
+        lines += _properties(study)
+    return "\n".join(lines)
+
+
+def _properties(study: Path) -> list[str]:
+    """What became of the members' properties."""
+    lines: list[str] = []
+    tables = {
+        name: pd.read_parquet(study / "tables" / f"{name}.parquet")
+        for name in ("std_ratio", "properties", "bounds", "models")
+    }
     chosen = {name: principal(tables[name]) for name in ("std_ratio", "properties", "bounds")}
     by_quantity = chosen["bounds"].groupby(["property", "quantity"])
     fewest, curves = by_quantity["n_ok"].min(), by_quantity["coordinate"].count() > 0
@@ -157,7 +165,7 @@ def summary(study: str | Path) -> str:
     references = tables["properties"].query("source == 'reference' and status != 'ok'")
     for (name, structure), group in references.groupby(["property", "structure"], sort=False):
         lines.append(f"No reference for {name}, {structure}: {group['reason'].iloc[0]}.")
-    return "\n".join(lines)
+    return lines
 
 
 def _extrapolations(path: Path) -> list[str]:
@@ -252,6 +260,8 @@ def posteriors(study: str | Path) -> str:
     for title, wanted in chosen.items():
         for kind, name in _NAMES.items():
             part = table[(table["kind"] == kind) & wanted]
+            if part.empty:
+                continue
             cells = part.pivot(index="name", columns="case", values="cell")
             cells = cells.reindex(index=part["name"].unique(), columns=part["case"].unique()).fillna("")
             rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]

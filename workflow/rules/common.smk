@@ -5,6 +5,7 @@ BATCHES = range(STUDY.n_batches)
 PROPERTIES = STUDY.properties.names()
 COMPUTED = PROPERTIES if STUDY.reference.calculator is not None else []  # with reference values from a calculator
 WARM = STUDY.reference.warm_start  # those that start at the MLE's structures
+SNAP = STUDY.descriptors.kind == "snap"
 PHONON_SOURCES = [source for source, names in (("mle", PROPERTIES), ("reference", COMPUTED)) if "phonon" in names]
 MEMBERS_ONLY = {"trust_radius_A", "basin_displacement", "basin_strain"}
 FANS = {"explicit": "members", "implicit": "implicit", "auto": "auto"}  # ways of propagation, and their folders

@@ -20,8 +20,8 @@ CATALOGUE = {
     "fig15_transformation_paths": ("bounds", "path" in HAS),
     "fig16_implicit": ("properties", HAS & {"formation", "neb"} and COMPARED),
     "fig17_sampling": ("properties bounds", HAS & {"formation", "elastic", "sia", "surface", "neb"}),
-    "fig18_drivers": ("drivers", True),
-    "fig19_environments": ("environments entropy descriptor_space", True),
+    "fig18_drivers": ("drivers", HAS),
+    "fig19_environments": ("environments entropy descriptor_space", HAS and SNAP),
 } | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(STUDY.properties.own, start=20)}
 FIGURES = [name for name, (_, wanted) in CATALOGUE.items() if wanted]
 

@@ -6,6 +6,7 @@ rule prepare_fit:
     input:
         matrices=expand(rules.compute_descriptors.output.matrix, shard=SHARDS),
         rows=expand(rules.compute_descriptors.output.rows, shard=SHARDS),
+        structures=[] if SNAP else rules.build_dataset.output.structures,
     output:
         f"{OUT}/fit/scaling.npz",
     log:
@@ -13,7 +14,7 @@ rule prepare_fit:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings={"energy_rows": STUDY.fit.energy_rows},
+        settings=settings("descriptors") | {"energy_rows": STUDY.fit.energy_rows},
     message:
         "Scaling the rows"
     script:

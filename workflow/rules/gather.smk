@@ -1,9 +1,11 @@
 # Tables.
 
-TABLES = ["properties", "bounds", "std_ratio", "spearman", "failures", "pointwise", "calibration"]
-TABLES += ["deviations", "coverage", "coefficients", "models", "truncation", "drivers"]
-TABLES += ["environments", "entropy", "descriptor_space"]
-SHOWN = ["bounds", "std_ratio", "calibration", "failures", "models", "truncation"]
+TABLES, SHOWN = ["pointwise", "calibration", "deviations", "coverage", "coefficients"], ["calibration"]
+if PROPERTIES:
+    TABLES += ["properties", "bounds", "std_ratio", "spearman", "failures", "models", "truncation", "drivers"]
+    SHOWN += ["bounds", "std_ratio", "failures", "models", "truncation"]
+if PROPERTIES and SNAP:
+    TABLES += ["environments", "entropy", "descriptor_space"]
 
 
 rule gather_properties:

@@ -1,12 +1,12 @@
 from popsbounds.calibration import compare
+from popsbounds.descriptors.forms import make_form
 from popsbounds.descriptors.shards import open_shards
-from popsbounds.descriptors.snap import SnapModel
 from popsbounds.job import random_generator, start
 
 config = start(snakemake)
 name = snakemake.wildcards.case
 shards = open_shards(snakemake.input.matrices, snakemake.input.rows)
-constants = SnapModel(config.descriptors, config.elements).constants
+constants = make_form(config).constants
 table = compare(
     shards, config, config.calibration.cases[name], constants, random_generator(config, "calibration", name)
 )

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 
 from popsbounds.archive import write_archive
-from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
+from popsbounds.descriptors.forms import make_form
 from popsbounds.job import start
 from popsbounds.models import Builder, Recorder, describe, write_models
 from popsbounds.propagate import value_table
@@ -13,12 +13,12 @@ config = start(snakemake)
 name = snakemake.wildcards.property
 with np.load(snakemake.input.members) as data:
     theta, thetas = data["mle"], data["theta"]
-form = SnapModel(config.descriptors, config.elements)
-mle = Recorder(SnapCalculator(form, theta), config.propagate.relax)
+form = make_form(config)
+mle = Recorder(form.calculator(theta), config.propagate.relax)
 values = list(make_property(config, name).values(mle))
 value_table(name, values, "mle").to_parquet(snakemake.output.values, index=False)
 write_archive(snakemake.output.structures, mle.structures())
-rows = SnapRows(form)
+rows = form.rows()
 models = Builder(mle, rows.respond, form.cutoffs, theta, thetas, config.propagate.families).build()
 spent = mle.calculator.calls, rows.calls
 logging.getLogger("popsbounds").info("%d force calls of the MLE, %d descriptor evaluations", *spent)

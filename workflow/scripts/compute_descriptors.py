@@ -1,14 +1,14 @@
 import pandas as pd
 
 from popsbounds.dataset import read_frames
+from popsbounds.descriptors.forms import make_form
 from popsbounds.descriptors.shards import select_components, write_shard
-from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.job import random_generator, start
 
 config = start(snakemake)
 table = pd.read_parquet(snakemake.input.table)
 table = table[table["shard"] == int(snakemake.wildcards.shard)]
-model = SnapModel(config.descriptors, config.elements)
+form = make_form(config)
 
 
 def components(frame, n_atoms):
@@ -21,8 +21,8 @@ write_shard(
     snakemake.output.rows,
     read_frames(snakemake.input.structures, table["frame"]),
     table,
-    SnapRows(model),
-    model.n_parameters,
+    form.rows(),
+    form.n_parameters,
     components,
     config.dataset.weights,
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.descriptors.forms import make_form
 from popsbounds.job import start
 from popsbounds.models import read_models
 from popsbounds.propagate import propagate
@@ -11,7 +11,7 @@ config = start(snakemake)
 name = snakemake.wildcards.property
 with np.load(snakemake.input.members) as data:
     mle, theta = data["mle"], data["theta"]
-calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), mle)
+calculator = make_form(config).calculator(mle)
 how = config.properties.settings(name)
 propagate(
     name,

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from popsbounds.calculators import make_calculator
-from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.descriptors.forms import make_form
 from popsbounds.job import start
 from popsbounds.potential import ColdPotential
 from popsbounds.properties import make_property
@@ -14,7 +14,7 @@ if snakemake.wildcards.source == "reference":
     relax = config.reference_relax
 else:
     with np.load(snakemake.input.members) as data:
-        calculator = SnapCalculator(SnapModel(config.descriptors, config.elements), data["mle"])
+        calculator = make_form(config).calculator(data["mle"])
     relax = config.propagate.relax
 potential = ColdPotential(calculator, relax)
 make_property(config, "phonon").write_files(potential, Path(snakemake.output[0]).parent)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from popsbounds.config import Weights
 from popsbounds.dataset import Frame, exponential_weights
-from popsbounds.descriptors.snap import SnapRows
+from popsbounds.descriptors.forms import FormRows
 from popsbounds.errors import InputError
 from popsbounds.progress import progress
 
@@ -48,7 +48,7 @@ def write_shard(
     rows_path: Path,
     frames: Sequence[Frame],
     table: pd.DataFrame,
-    descriptor_rows: SnapRows,
+    descriptor_rows: FormRows,
     n_parameters: int,
     components: Callable[[int, int], np.ndarray],
     weights: Weights,
@@ -79,13 +79,14 @@ def write_shard(
     n_rows = len(frames) + sum(len(k) for k in kept)
     matrix = np.lib.format.open_memmap(matrix_path, mode="w+", dtype=np.float64, shape=(n_rows, n_parameters))
     parts, start = [], 0
+    stream = descriptor_rows.stream([frame.atoms for frame in frames])
     lines = zip(table.itertuples(), frames, kept, strict=True)
     for line, frame, keep in progress(lines, "descriptors of frame", len(frames)):
         n = len(frame.atoms)
         try:
-            rows, reference = descriptor_rows(frame.atoms)
-        except Exception as error:  # LAMMPS's own exception types vary with the build
-            raise InputError(str(frame), [f"LAMMPS cannot compute its descriptors: {error}"]) from error
+            rows, reference = next(stream)
+        except Exception as error:  # exception types vary with what computes them
+            raise InputError(str(frame), [f"its descriptors cannot be computed: {error}"]) from error
         use = np.concatenate([[0], 1 + keep])
         matrix[start : start + len(use)] = rows[use]
         start += len(use)

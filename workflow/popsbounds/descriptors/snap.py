@@ -11,7 +11,7 @@ J. Chem. Phys. 148, 241721 (2018).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,14 @@ class SnapModel:
         """Distances (Å) at which the SNAP part of each pair of elements ends."""
         radii = self.radii
         return sorted({self.settings.rcutfac * (a + b) for a in radii for b in radii})
+
+    def rows(self) -> SnapRows:
+        """Computes rows of the design matrix."""
+        return SnapRows(self)
+
+    def calculator(self, theta: np.ndarray) -> SnapCalculator:
+        """ASE calculator of the potential with parameters Θ, shape (P,)."""
+        return SnapCalculator(self, theta)
 
     def compute_command(self, style: str = "snap") -> str:
         """The `compute snap` that returns rows of the design matrix, or another compute with the same arguments."""
@@ -151,6 +159,10 @@ class SnapRows:
         response = self.respond(atoms)
         both = np.vstack([response.energy / len(atoms), response.forces])
         return np.ascontiguousarray(both[:, :-1]), both[:, -1].copy()
+
+    def stream(self, frames: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and reference values of each configuration."""
+        return map(self, frames)
 
     def respond(self, atoms: Atoms) -> Response:
         """Energy, forces and virial of a periodic configuration by parameter, the reference potential last."""

@@ -29,5 +29,6 @@ REGISTRY: dict[str, type[Property]] = {
 def make_property(config: Config, name: str) -> Property:
     """The property `name` with the settings of a study."""
     material = config.material
+    assert material is not None  # a study with properties has one
     settings = Settings(config.properties.settings(name), material.element, material.volume)
     return REGISTRY.get(name, OwnProperty)(settings)

@@ -1,0 +1,410 @@
+"""Universal potentials under a linear corrector: rows of the design matrix, and the potential they define.
+
+A universal potential reads its energy out of scalar descriptors D_i of each atom. The corrector adds what is linear in
+them, E = E_model + Σ_i Θ·D_i, so that the universal potential stands where SNAP has its reference potential and
+everything else, from the fit to the members' properties, is the same.
+
+Source: Perez, Subramanyam, Maliyov & Swinburne, npj Comput. Mater. 11, 263 (2025).
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from popsbounds.config import Universal
+from popsbounds.errors import InputError
+from popsbounds.response import Response
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "SHIPPED",
+    "Evaluation",
+    "UniversalCalculator",
+    "UniversalForm",
+    "UniversalModel",
+    "UniversalRows",
+    "check_energy_references",
+    "load_model",
+    "model_class",
+]
+
+_LOG = logging.getLogger(__name__)
+
+SHIPPED = {
+    "chgnet": "popsbounds.descriptors.universal_models.CHGNet",
+    "sevennet": "popsbounds.descriptors.universal_models.SevenNet",
+    "mace": "popsbounds.descriptors.universal_models.MACE",
+}
+"""Models by the names of the configuration."""
+
+# Residuals follow the composition where the elements' shares explain this much of their variance (leave-one-out) and
+# the part explained is larger than this (eV/atom, root mean square).
+_EXPLAINED, _OFFSET_EV = 0.5, 0.05
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of a batch of configurations, as tensors.
+
+    Attributes
+    ----------
+    energies : list of Tensor
+        Total energy of each (eV).
+    descriptors : list of Tensor, shapes (n, K)
+        Scalar descriptors of its atoms.
+    positions : Tensor, shape (n, 3), or None
+        Positions (Å) that both depend on, where gradients were asked for.
+    strain : Tensor, shape (3, 3), or None
+        Zeros: positions and cell, row vectors, are multiplied by one plus them.
+    """
+
+    energies: list[torch.Tensor]
+    descriptors: list[torch.Tensor]
+    positions: torch.Tensor | None = None
+    strain: torch.Tensor | None = None
+
+
+class UniversalModel(ABC):
+    """A universal potential. To add one, write this class and name it in `descriptors.model`.
+
+    Parameters
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    arguments
+        Section `descriptors.arguments`.
+
+    Attributes
+    ----------
+    energies : {"raw", "mp2020"}
+        What its energies are: those of DFT, or with the Materials Project's corrections of 2020.
+    n_descriptors : int
+        K.
+    cutoffs : list of float
+        Distances (Å) at which the interaction of a pair ends.
+    """
+
+    energies: ClassVar[Literal["raw", "mp2020"]]
+    n_descriptors: int
+    cutoffs: list[float]
+
+    @abstractmethod
+    def __init__(self, device: str, **arguments: Any) -> None: ...
+
+    @abstractmethod
+    def evaluate(self, batch: Sequence[Atoms], gradients: bool) -> Evaluation:
+        """Energies and descriptors of some periodic configurations; of one alone, what gradients need as well."""
+
+
+def model_class(settings: Universal) -> type[UniversalModel]:
+    """Class of a model.
+
+    Raises
+    ------
+    InputError
+        It cannot be imported.
+    """
+    path = SHIPPED.get(settings.model, settings.model)
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # modules raise what they like
+        known = ", ".join(SHIPPED)
+        reason = f"cannot be imported ({error}); shipped are {known}, others are named by their import path"
+        raise InputError(f"descriptors.model {settings.model}", [reason]) from None
+    return found
+
+
+def load_model(settings: Universal) -> UniversalModel:
+    """Load a model.
+
+    Raises
+    ------
+    InputError
+        It cannot be imported or loaded, or the device is not there.
+    """
+    found, origin = model_class(settings), f"descriptors.model {settings.model}"
+    try:
+        import torch
+
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device == "cuda" and not torch.cuda.is_available():
+            raise InputError("descriptors.device", ["'cuda', but PyTorch sees no GPU here; write 'auto' or 'cpu'"])
+        return found(device, **settings.arguments)
+    except InputError:
+        raise
+    except ImportError as error:
+        extra = f": make extra EXTRA={settings.model}" if settings.model in SHIPPED else ""
+        raise InputError(origin, [f"is not installed ({error}){extra}"]) from None
+    except Exception as error:  # models raise what they like
+        raise InputError(origin, [f"cannot be loaded: {type(error).__name__}: {error}"]) from None
+
+
+class UniversalForm:
+    """The functional form of the corrector: everything but Θ.
+
+    Θ begins with a constant for every atom, then come those of `element_shifts`, then the descriptors' coefficients.
+
+    Parameters
+    ----------
+    settings
+        Section `descriptors` of the configuration.
+    """
+
+    def __init__(self, settings: Universal) -> None:
+        self.settings = settings
+        self._model: UniversalModel | None = None
+
+    @property
+    def model(self) -> UniversalModel:
+        """The universal potential, loaded when first asked for."""
+        if self._model is None:
+            self._model = load_model(self.settings)
+        return self._model
+
+    @property
+    def constants(self) -> list[int]:
+        """Positions in Θ of the constants."""
+        return list(range(1 + len(self.settings.element_shifts)))
+
+    @property
+    def n_parameters(self) -> int:
+        """Length P of Θ."""
+        return len(self.constants) + self.model.n_descriptors
+
+    @property
+    def cutoffs(self) -> list[float]:
+        """Distances (Å) at which the interaction of a pair ends."""
+        return self.model.cutoffs
+
+    def rows(self) -> UniversalRows:
+        """Computes rows of the design matrix."""
+        return UniversalRows(self)
+
+    def calculator(self, theta: np.ndarray) -> UniversalCalculator:
+        """ASE calculator of the potential with parameters Θ, shape (P,)."""
+        return UniversalCalculator(self, theta)
+
+    def counts(self, atoms: Atoms) -> np.ndarray:
+        """What multiplies the constants: the number of atoms, in all and of each shifted element."""
+        shifted = [np.count_nonzero(atoms.symbols == element) for element in self.settings.element_shifts]
+        return np.array([len(atoms), *shifted], dtype=float)
+
+
+class UniversalRows:
+    """Rows of the design matrix: energies only, of one batch of configurations after another.
+
+    Parameters
+    ----------
+    form
+        The functional form.
+    """
+
+    def __init__(self, form: UniversalForm) -> None:
+        self.form = form
+        self.calls = 0
+
+    def stream(self, frames: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Row, shape (1, P), and the universal potential's energy per atom (eV), shape (1,), of each configuration.
+
+        Batches hold `descriptors.batch_atoms` atoms; where the memory is too small for one, it is halved.
+        """
+        batch: list[Atoms] = []
+        for atoms in frames:
+            if batch and sum(map(len, batch)) + len(atoms) > self.form.settings.batch_atoms:
+                yield from self._batch(batch)
+                batch = []
+            batch.append(atoms)
+        if batch:
+            yield from self._batch(batch)
+
+    def _batch(self, batch: Sequence[Atoms]) -> list[tuple[np.ndarray, np.ndarray]]:
+        self.calls += 1
+        try:
+            found = self.form.model.evaluate(batch, gradients=False)
+        except Exception as error:
+            if not _out_of_memory(error) or len(batch) == 1:
+                raise
+            half = len(batch) // 2
+            _LOG.warning("out of memory with %d configurations at once: halving the batch", len(batch))
+            error.__traceback__ = None  # it holds on to tensors
+            return [*self._batch(batch[:half]), *self._batch(batch[half:])]
+        rows = []
+        for atoms, energy, descriptors in zip(batch, found.energies, found.descriptors, strict=True):
+            row = np.concatenate([self.form.counts(atoms), _array(descriptors.sum(dim=0))])
+            rows.append((row[None] / len(atoms), np.array([float(energy)]) / len(atoms)))
+        return rows
+
+    def respond(self, atoms: Atoms) -> Response:
+        """Energy, forces and virial of a periodic configuration by parameter, the universal potential last."""
+        self.calls += 1
+        found = self.form.model.evaluate([atoms], gradients=True)
+        columns = [*found.descriptors[0].sum(dim=0), found.energies[0]]
+        n_constants, n = len(self.form.constants), len(atoms)
+        energy = np.concatenate([self.form.counts(atoms), [float(column) for column in columns]])
+        forces, virial = np.zeros((3 * n, len(energy))), np.zeros((3, 3, len(energy)))
+        for k, column in enumerate(columns, n_constants):
+            force, work = _gradients(column, found)
+            forces[:, k], virial[..., k] = force.ravel(), work
+        return Response(energy, forces, virial)
+
+
+class UniversalCalculator(Calculator):
+    """ASE calculator of a corrected universal potential whose Θ can be swapped.
+
+    Parameters
+    ----------
+    form
+        The functional form.
+    theta
+        Parameters, shape (P,).
+
+    Attributes
+    ----------
+    calls : int
+        Force calls so far.
+    seconds : float
+        Time spent in them.
+    """
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
+
+    def __init__(self, form: UniversalForm, theta: np.ndarray) -> None:
+        super().__init__()
+        self.form, self.theta = form, np.asarray(theta, dtype=float)
+        self.calls, self.seconds = 0, 0.0
+
+    def set_theta(self, theta: np.ndarray) -> None:
+        """Swap the parameters, shape (P,); results of the old ones are forgotten."""
+        self.theta = np.asarray(theta, dtype=float)
+        self.reset()
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order).
+
+        Raises
+        ------
+        ase.calculators.calculator.CalculationFailed
+            The model refused the configuration.
+        """
+        super().calculate(atoms, properties, system_changes)
+        started = time.perf_counter()
+        n_constants = len(self.form.constants)
+        try:
+            found = self.form.model.evaluate([self.atoms], gradients=True)
+            total = found.descriptors[0].sum(dim=0)
+            weights = total.new_tensor(self.theta[n_constants:])
+            energy = found.energies[0] + total @ weights
+            forces, virial = _gradients(energy, found)
+        except InputError:
+            raise
+        except Exception as error:  # models raise what they like
+            raise CalculationFailed(f"{self.form.settings.model}: {' '.join(str(error).split())}") from error
+        finally:
+            self.calls += 1
+            self.seconds += time.perf_counter() - started
+        self.results = {
+            "energy": float(energy) + float(self.form.counts(self.atoms) @ self.theta[:n_constants]),
+            "forces": forces,
+            "stress": full_3x3_to_voigt_6_stress(virial / self.atoms.get_volume()),
+        }
+
+
+def _gradients(energy: torch.Tensor, found: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Forces, shape (n, 3), and virial, shape (3, 3), of an energy of the only configuration."""
+    import torch
+
+    assert found.positions is not None and found.strain is not None
+    slopes = torch.autograd.grad(energy, (found.positions, found.strain), retain_graph=True)
+    along, work = (_array(slope).reshape(-1, 3) for slope in slopes)
+    return -along, (work + work.T) / 2
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # PyTorch says so in classes that depend on the device.
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error)
+
+
+def check_energy_references(residuals: np.ndarray, frames: Sequence[Atoms], settings: Universal) -> None:
+    """Compare the energies of data and model, whose zeros may differ from element to element.
+
+    Data without the Materials Project's corrections and a model with them, or the reverse, differ by constants of
+    some elements, which no descriptor should have to make up for.
+
+    Parameters
+    ----------
+    residuals
+        Energies of the data minus those of the model (eV/atom).
+    frames
+        The configurations.
+    settings
+        Section `descriptors`, named in the message.
+
+    Raises
+    ------
+    InputError
+        The elements' shares explain most of the residuals. Names the elements with the largest constants.
+    """
+    symbols = sorted({symbol for atoms in frames for symbol in atoms.symbols})
+    shares = np.array([[np.mean(atoms.symbols == symbol) for symbol in symbols] for atoms in frames])
+    taken = [symbols.index(element) for element in settings.element_shifts if element in symbols]
+    free = np.delete(shares, taken, axis=1)
+    # What the corrector's own constants take up is no offset.
+    own = np.column_stack([np.ones(len(frames)), shares[:, taken]])
+    residuals = residuals - own @ np.linalg.lstsq(own, residuals, rcond=None)[0]
+    spread = np.mean(residuals**2)
+    if free.shape[1] < 2 or spread == 0.0:
+        return
+    penalty = 1e-3 * np.trace(free.T @ free) / free.shape[1]
+    inverse = np.linalg.inv(free.T @ free + penalty * np.eye(free.shape[1]))
+    constants = inverse @ free.T @ residuals
+    explained = free @ constants
+    leverage = np.einsum("ij,jk,ik->i", free, inverse, free)
+    unexplained = np.mean(((residuals - explained) / (1 - leverage)) ** 2)
+    share, size = 1 - unexplained / spread, np.sqrt(np.mean(explained**2))
+    _LOG.info("composition explains %.0f %% of the residuals' variance (leave-one-out)", 100 * max(share, 0))
+    if share < _EXPLAINED or size < _OFFSET_EV:
+        return
+    names = np.delete(symbols, taken)
+    weight = np.abs(constants) * np.sqrt(np.mean(free**2, axis=0))
+    largest = ", ".join(f"{names[i]} {constants[i]:+.2f}" for i in np.argsort(-weight)[:6])
+    model = model_class(settings)
+    raise InputError(
+        f"dataset, descriptors.model {settings.model}",
+        [
+            f"the data's energies differ from the model's by constants of elements ({largest} eV/atom), which explain "
+            f"{100 * share:.0f} % of the residuals' variance. {settings.model} predicts "
+            + {"raw": "raw DFT energies", "mp2020": "energies with the Materials Project's corrections of 2020"}[
+                model.energies
+            ]
+            + ": name such energies in keys.energy of the source, or give these elements constants of their own in "
+            "descriptors.element_shifts"
+        ],
+    )
