@@ -337,7 +337,8 @@ def _gradients(energy: torch.Tensor, found: Evaluation) -> tuple[np.ndarray, np.
     """Forces, shape (n, 3), and virial, shape (3, 3), of an energy of the only configuration."""
     import torch
 
-    assert found.positions is not None and found.strain is not None
+    assert found.positions is not None
+    assert found.strain is not None
     slopes = torch.autograd.grad(energy, (found.positions, found.strain), retain_graph=True)
     along, work = (_array(slope).reshape(-1, 3) for slope in slopes)
     return -along, (work + work.T) / 2
