@@ -40,7 +40,7 @@ universal:
 	$(MAKE) extra EXTRA=chgnet
 	$(MAKE) run calibration STUDY=universal
 
-# What is optional: chgnet, sevennet, mace. SevenNet and MACE want different versions of e3nn: give one of them an
+# What is optional: EXTRA=gpu, dft, chgnet, sevennet or mace. SevenNet and MACE want different versions of e3nn: give one of them an
 # environment of its own, such as VENV=.venv-mace.
 extra: $(READY)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[$(EXTRA)]"
@@ -49,14 +49,13 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy.
-gpu: $(READY)
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[gpu]"
+gpu:
+	$(MAKE) extra EXTRA=gpu
 
 # GPAW, to label frames by density-functional theory and to test that. It is built from source, with what Debian has in
 # g++, libxc-dev, libopenblas-dev and libfftw3-dev.
-dft: $(READY)
-	GPAW_CONFIG=$(GPAW_CONFIG) \
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[dft]"
+dft:
+	GPAW_CONFIG=$(GPAW_CONFIG) $(MAKE) extra EXTRA=dft
 
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/fit.py

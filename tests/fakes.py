@@ -100,3 +100,12 @@ class Cramped(UniversalModel):
             raise MemoryError("not enough room")
         energies = [torch.tensor(float(len(atoms)) ** 2) for atoms in batch]
         return Evaluation(energies, [torch.ones(len(atoms), 1) for atoms in batch])
+
+
+class Picky(Cramped):
+    """One that fails on atoms in threes, whatever the room."""
+
+    def evaluate(self, batch, gradients):
+        if any(len(atoms) == 3 for atoms in batch):
+            raise ValueError("three is a crowd")
+        return super().evaluate(batch, gradients)

@@ -54,6 +54,7 @@ BAD = [
     ("fit", {"regularisation": 0}, "fit.regularisation"),
     ("fit", {"coordinates": "whitend"}, "fit.coordinates: "),
     ("ensemble", {"members": 0}, "ensemble.members: "),
+    ("properties", {}, "properties: no property"),
     ("material", None, "material: required for properties"),
     ("descriptors", {"kind": "snp"}, "descriptors: "),
     ("descriptors", {"kind": "universal"}, "descriptors.model: required key is missing"),

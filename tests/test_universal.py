@@ -12,9 +12,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from popsbounds.config import Universal
+from popsbounds.config import Universal, parse_config
 from popsbounds.descriptors.universal import UniversalForm, check_energy_references, load_model
+from popsbounds.ensemble import write_potentials
 from popsbounds.errors import InputError
+from popsbounds.preflight import check_inputs
 
 MPTRJ = Path(__file__).parents[2] / "shared" / "data" / "mptrj_random_1k.extxyz.xz"
 
@@ -164,17 +166,43 @@ def test_rows_do_not_depend_on_batches_or_on_the_choice_of_images(form, frames):
     np.testing.assert_allclose(together[0][1], together[2][1], atol=1e-9)
 
 
+def cluster(n: int) -> Atoms:
+    return Atoms(f"W{n}", positions=np.arange(3 * n).reshape(n, 3), cell=[99] * 3, pbc=True)
+
+
 def test_a_batch_too_large_for_the_memory_is_halved():
     pytest.importorskip("torch", reason="PyTorch is optional")
     import fakes
 
-    form = of("fakes.Cramped", batch_atoms=16)
-    frames = [Atoms(f"W{n}", positions=np.arange(3 * n).reshape(n, 3), cell=[50] * 3, pbc=True) for n in range(1, 8)]
-    rows = list(form.rows().stream(frames))
+    rows = list(of("fakes.Cramped", batch_atoms=16).rows().stream([cluster(n) for n in range(1, 8)]))
     assert [float(energy[0]) for _, energy in rows] == [float(n) for n in range(1, 8)]
     assert max(fakes.Cramped.sizes) > fakes.Cramped.room
     with pytest.raises(MemoryError):
-        list(form.rows().stream([Atoms("W20", positions=np.arange(60).reshape(20, 3), cell=[99] * 3, pbc=True)]))
+        list(of("fakes.Cramped").rows().stream([cluster(20)]))
+
+
+def test_a_configuration_that_fails_is_the_one_that_is_named():
+    pytest.importorskip("torch", reason="PyTorch is optional")
+    stream = of("fakes.Picky").rows().stream([cluster(n) for n in (1, 2, 3, 4)])
+    assert [float(next(stream)[1][0]) for _ in range(2)] == [1.0, 2.0]
+    with pytest.raises(ValueError, match="three is a crowd"):
+        next(stream)
+
+
+def test_what_is_no_lammps_potential_is_not_written_as_one(tmp_path):
+    with pytest.raises(InputError, match="no LAMMPS potential"):
+        write_potentials(tmp_path / "potentials", of("chgnet"), {"mle": np.zeros(3)})
+    assert not (tmp_path / "potentials").exists()
+
+
+def test_a_model_that_is_missing_is_noticed_before_any_work():
+    raw = {
+        "study": "a",
+        "dataset": {"sources": [{"path": "a"}]},
+        "descriptors": {"kind": "universal", "model": "no.Model"},
+    }
+    with pytest.raises(InputError, match=r"descriptors: descriptors\.model no\.Model: cannot be imported"):
+        check_inputs(parse_config(raw))
 
 
 @pytest.mark.parametrize(

@@ -798,7 +798,8 @@ class Config(Section):
     calibration: Calibration = Field(default=Calibration(), description="Comparison of posteriors.")
     material: Material | None = Field(None, description="Material of the properties.")
     properties: Properties = Field(
-        default=Properties(), description="Properties; none for a look at the bounds of the test data alone."
+        default=Properties(),
+        description="Properties; a universal potential needs none, and then test data alone have bounds.",
     )
     propagate: Propagate = Field(default=Propagate(), description="Propagation.")
     reference: Reference = Field(default=Reference(), description="Reference values.")
@@ -832,6 +833,8 @@ class Config(Section):
     def _check_snap(self, snap: Snap) -> None:
         if not self.elements:
             raise ValueError("elements: required for SNAP")
+        if not self.properties.names():
+            raise ValueError("properties: no property: give at least one of " + ", ".join(Properties.model_fields))
         for key in ("radii", "density_weights"):
             extra = set(getattr(snap, key)) - set(self.elements)
             if extra:
@@ -870,7 +873,7 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     for depth, part in enumerate(location):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif (location[depth - 1], part) not in _TAGS if depth else True:
+        elif (location[depth - 1], part) not in _TAGS:
             text += f".{part}"
     return text.lstrip(".") or "(top level)"
 

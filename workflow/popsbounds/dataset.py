@@ -41,6 +41,7 @@ __all__ = [
     "apply_limits",
     "build_dataset",
     "check_frames",
+    "element_shares",
     "exponential_weights",
     "frame_table",
     "read_ase",
@@ -164,7 +165,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
     if source.group is None and not any(group_key in atoms.info for atoms in images):
         if group_key == FORMULA:
             for atoms in images:
-                atoms.info[FORMULA] = atoms.symbols.formula.reduce()[0].format("metal")
+                atoms.info[FORMULA] = _reduced_formula(atoms)
         elif group_key != Dataset.model_fields["group_key"].default:
             present = dict.fromkeys(name for atoms in images for name in atoms.info)
             problems.append(
@@ -263,6 +264,10 @@ def _fitsnap_atoms(data: dict[str, Any], stress_style: str, group: str) -> Atoms
     if "Stress" in data and stress_style.lower() in _FITSNAP_STRESS:
         atoms.info["Stress"] = np.array(data["Stress"], dtype=float) * _FITSNAP_STRESS[stress_style.lower()]
     return atoms
+
+
+def _reduced_formula(atoms: Atoms) -> str:
+    return atoms.symbols.formula.reduce()[0].format("metal")
 
 
 def _stem(path: Path) -> str:
@@ -511,6 +516,13 @@ def _duplicates(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
             yield frame, original
 
 
+def element_shares(frames: Sequence[Atoms]) -> tuple[list[str], NDArray[np.float64]]:
+    """Symbols of the K elements in some frames, and the share of each frame's atoms that they have, shape (n, K)."""
+    counts = np.array([np.bincount(atoms.numbers, minlength=len(chemical_symbols)) for atoms in frames], dtype=float)
+    present = np.flatnonzero(counts.any(axis=0))
+    return [chemical_symbols[i] for i in present], counts[:, present] / counts.sum(axis=1, keepdims=True)
+
+
 def _energy_deviations(frames: Sequence[Frame]) -> NDArray[np.float64]:
     """Energies per atom (eV) relative to what their composition makes typical.
 
@@ -522,9 +534,7 @@ def _energy_deviations(frames: Sequence[Frame]) -> NDArray[np.float64]:
         return np.empty(0)
     energies = np.array([frame.energy_per_atom for frame in frames])
     deviations = energies - np.median(energies)
-    numbers = [np.bincount(frame.atoms.numbers, minlength=len(chemical_symbols)) for frame in frames]
-    composition = np.array(numbers, dtype=float)[:, np.any(numbers, axis=0)]
-    composition /= composition.sum(axis=1, keepdims=True)
+    _, composition = element_shares([frame.atoms for frame in frames])
     if composition.shape[1] == 1:
         return deviations
     for _ in range(100):
@@ -721,9 +731,9 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
         energy_per_atom_eV, max_force_eV_per_A (norm; NaN without forces),
         has_forces, volume_A3, weight_energy, shard. `weight_energy` is
         exp(−(E − E_min)/a), E per atom and E_min the lowest of the training
-        frames of the same composition (of all, where it has none); it is not
-        normalised (see `weight_scales`), and exceeds 1 for test frames below
-        E_min.
+        frames of the same composition (of all frames of it, where none is for
+        training); it is not normalised (see `weight_scales`), and exceeds 1 for
+        test frames below E_min.
     """
     energies = np.array([frame.energy_per_atom for frame in frames])
     n_atoms = np.array([len(frame.atoms) for frame in frames], dtype=np.int64)
@@ -748,7 +758,7 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
 
 def _lowest(frames: Sequence[Frame], energies: NDArray[np.float64], parts: ArrayLike) -> NDArray[np.float64]:
     """Lowest energy per atom (eV) among training frames of the composition of each frame."""
-    formulas = pd.Series([frame.atoms.symbols.formula.reduce()[0].format("hill") for frame in frames])
+    formulas = pd.Series([_reduced_formula(frame.atoms) for frame in frames])
     training = pd.Series(energies).where(np.asarray(parts) == "train")
     lowest = training.groupby(formulas).transform("min")
     return lowest.fillna(pd.Series(energies).groupby(formulas).transform("min")).to_numpy()

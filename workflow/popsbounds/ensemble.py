@@ -11,6 +11,7 @@ import numpy as np
 from popsbounds.config import load_config
 from popsbounds.descriptors.forms import Form, FormCalculator, make_form
 from popsbounds.descriptors.snap import SnapModel
+from popsbounds.errors import InputError
 
 __all__ = ["Ensemble", "write_potentials"]
 
@@ -62,17 +63,15 @@ class Ensemble:
 
         Raises
         ------
-        TypeError
-            They are no SNAPs.
+        InputError
+            They are no LAMMPS potentials.
         """
-        if not isinstance(self.model, SnapModel):
-            raise TypeError("a corrected universal potential is no LAMMPS potential: use `calculator`")
         numbers = range(len(self.members)) if members is None else members
         thetas = {"mle": self.mle} | {f"{i:04d}": self.members[i] for i in numbers}
         write_potentials(folder, self.model, thetas)
 
 
-def write_potentials(folder: str | Path, model: SnapModel, thetas: Mapping[str, np.ndarray]) -> None:
+def write_potentials(folder: str | Path, model: Form, thetas: Mapping[str, np.ndarray]) -> None:
     """Write potentials that LAMMPS reads as they are.
 
     Parameters
@@ -83,7 +82,15 @@ def write_potentials(folder: str | Path, model: SnapModel, thetas: Mapping[str, 
         Their form.
     thetas
         Parameters by name, shape (P,).
+
+    Raises
+    ------
+    InputError
+        They are no LAMMPS potentials.
     """
+    if not isinstance(model, SnapModel):
+        reason = "a corrected universal potential is no LAMMPS potential: use popsbounds.ensemble.Ensemble.calculator"
+        raise InputError("descriptors.kind", [reason])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, theta in thetas.items():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from popsbounds.config import Universal
+from popsbounds.dataset import element_shares
 from popsbounds.errors import InputError
+from popsbounds.live import LiveCalculator
 from popsbounds.response import Response
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ SHIPPED = {
 }
 """Models by the names of the configuration."""
 
+_PREDICTED = {"raw": "raw DFT energies", "mp2020": "energies with the Materials Project's corrections of 2020"}
 # Residuals follow the composition where the elements' shares explain this much of their variance (leave-one-out) and
 # the part explained is larger than this (eV/atom, root mean square).
 _EXPLAINED, _OFFSET_EV = 0.5, 0.05
@@ -216,13 +217,14 @@ class UniversalRows:
     """
 
     def __init__(self, form: UniversalForm) -> None:
-        self.form = form
+        self.form, self.model = form, form.model
         self.calls = 0
 
     def stream(self, frames: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Row, shape (1, P), and the universal potential's energy per atom (eV), shape (1,), of each configuration.
 
-        Batches hold `descriptors.batch_atoms` atoms; where the memory is too small for one, it is halved.
+        Batches hold `descriptors.batch_atoms` atoms. One that fails is halved, in case the memory was too small for it;
+        so an error comes when the configuration that it is about is asked for.
         """
         batch: list[Atoms] = []
         for atoms in frames:
@@ -233,27 +235,28 @@ class UniversalRows:
         if batch:
             yield from self._batch(batch)
 
-    def _batch(self, batch: Sequence[Atoms]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _batch(self, batch: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         self.calls += 1
         try:
-            found = self.form.model.evaluate(batch, gradients=False)
-        except Exception as error:
-            if not _out_of_memory(error) or len(batch) == 1:
+            found = self.model.evaluate(batch, gradients=False)
+        except Exception as error:  # models raise what they like
+            if len(batch) == 1:
                 raise
+            found = None
+            _LOG.warning("halving a batch of %d configurations: %s", len(batch), " ".join(str(error).split()))
+        if found is None:  # by now, nothing holds on to the tensors of the one that failed
             half = len(batch) // 2
-            _LOG.warning("out of memory with %d configurations at once: halving the batch", len(batch))
-            error.__traceback__ = None  # it holds on to tensors
-            return [*self._batch(batch[:half]), *self._batch(batch[half:])]
-        rows = []
+            yield from self._batch(batch[:half])
+            yield from self._batch(batch[half:])
+            return
         for atoms, energy, descriptors in zip(batch, found.energies, found.descriptors, strict=True):
             row = np.concatenate([self.form.counts(atoms), _array(descriptors.sum(dim=0))])
-            rows.append((row[None] / len(atoms), np.array([float(energy)]) / len(atoms)))
-        return rows
+            yield row[None] / len(atoms), np.array([float(energy)]) / len(atoms)
 
     def respond(self, atoms: Atoms) -> Response:
         """Energy, forces and virial of a periodic configuration by parameter, the universal potential last."""
         self.calls += 1
-        found = self.form.model.evaluate([atoms], gradients=True)
+        found = self.model.evaluate([atoms], gradients=True)
         columns = [*found.descriptors[0].sum(dim=0), found.energies[0]]
         n_constants, n = len(self.form.constants), len(atoms)
         energy = np.concatenate([self.form.counts(atoms), [float(column) for column in columns]])
@@ -264,7 +267,7 @@ class UniversalRows:
         return Response(energy, forces, virial)
 
 
-class UniversalCalculator(Calculator):
+class UniversalCalculator(LiveCalculator):
     """ASE calculator of a corrected universal potential whose Θ can be swapped.
 
     Parameters
@@ -273,21 +276,12 @@ class UniversalCalculator(Calculator):
         The functional form.
     theta
         Parameters, shape (P,).
-
-    Attributes
-    ----------
-    calls : int
-        Force calls so far.
-    seconds : float
-        Time spent in them.
     """
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
-
     def __init__(self, form: UniversalForm, theta: np.ndarray) -> None:
-        super().__init__()
-        self.form, self.theta = form, np.asarray(theta, dtype=float)
-        self.calls, self.seconds = 0, 0.0
+        super().__init__(form.settings.model)
+        self.form = form
+        self.set_theta(theta)
 
     def set_theta(self, theta: np.ndarray) -> None:
         """Swap the parameters, shape (P,); results of the old ones are forgotten."""
@@ -297,39 +291,16 @@ class UniversalCalculator(Calculator):
     def close(self) -> None:
         """Nothing is left open."""
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order).
-
-        Raises
-        ------
-        ase.calculators.calculator.CalculationFailed
-            The model refused the configuration.
-        """
-        super().calculate(atoms, properties, system_changes)
-        started = time.perf_counter()
-        n_constants = len(self.form.constants)
-        try:
-            found = self.form.model.evaluate([self.atoms], gradients=True)
-            total = found.descriptors[0].sum(dim=0)
-            weights = total.new_tensor(self.theta[n_constants:])
-            energy = found.energies[0] + total @ weights
-            forces, virial = _gradients(energy, found)
-        except InputError:
-            raise
-        except Exception as error:  # models raise what they like
-            raise CalculationFailed(f"{self.form.settings.model}: {' '.join(str(error).split())}") from error
-        finally:
-            self.calls += 1
-            self.seconds += time.perf_counter() - started
-        self.results = {
-            "energy": float(energy) + float(self.form.counts(self.atoms) @ self.theta[:n_constants]),
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        constants, coefficients = np.split(self.theta, [len(self.form.constants)])
+        found = self.form.model.evaluate([atoms], gradients=True)
+        total = found.descriptors[0].sum(dim=0)
+        energy = found.energies[0] + total @ total.new_tensor(coefficients)
+        forces, virial = _gradients(energy, found)
+        return {
+            "energy": float(energy) + float(self.form.counts(atoms) @ constants),
             "forces": forces,
-            "stress": full_3x3_to_voigt_6_stress(virial / self.atoms.get_volume()),
+            "stress": full_3x3_to_voigt_6_stress(virial / atoms.get_volume()),
         }
 
 
@@ -346,11 +317,6 @@ def _gradients(energy: torch.Tensor, found: Evaluation) -> tuple[np.ndarray, np.
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # PyTorch says so in classes that depend on the device.
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error)
 
 
 def check_energy_references(residuals: np.ndarray, frames: Sequence[Atoms], settings: Universal) -> None:
@@ -373,8 +339,7 @@ def check_energy_references(residuals: np.ndarray, frames: Sequence[Atoms], sett
     InputError
         The elements' shares explain most of the residuals. Names the elements with the largest constants.
     """
-    symbols = sorted({symbol for atoms in frames for symbol in atoms.symbols})
-    shares = np.array([[np.mean(atoms.symbols == symbol) for symbol in symbols] for atoms in frames])
+    symbols, shares = element_shares(frames)
     taken = [symbols.index(element) for element in settings.element_shifts if element in symbols]
     free = np.delete(shares, taken, axis=1)
     # What the corrector's own constants take up is no offset.
@@ -396,16 +361,12 @@ def check_energy_references(residuals: np.ndarray, frames: Sequence[Atoms], sett
     names = np.delete(symbols, taken)
     weight = np.abs(constants) * np.sqrt(np.mean(free**2, axis=0))
     largest = ", ".join(f"{names[i]} {constants[i]:+.2f}" for i in np.argsort(-weight)[:6])
-    model = model_class(settings)
     raise InputError(
         f"dataset, descriptors.model {settings.model}",
         [
             f"the data's energies differ from the model's by constants of elements ({largest} eV/atom), which explain "
             f"{100 * share:.0f} % of the residuals' variance. {settings.model} predicts "
-            + {"raw": "raw DFT energies", "mp2020": "energies with the Materials Project's corrections of 2020"}[
-                model.energies
-            ]
-            + ": name such energies in keys.energy of the source, or give these elements constants of their own in "
-            "descriptors.element_shifts"
+            f"{_PREDICTED[model_class(settings).energies]}: name such energies in keys.energy of the source, or give "
+            "these elements constants of their own in descriptors.element_shifts"
         ],
     )
