@@ -97,6 +97,27 @@ def test_fit_equals_dense_algebra(problem):
     np.testing.assert_allclose(moment, dense.corrections.T @ dense.corrections, rtol=1e-6, atol=1e-9 * moment.max())
 
 
+def test_principal_components_are_those_of_a_fit_to_projected_features(problem):
+    x, y, w = problem
+    n = P // 2
+    x = np.column_stack([np.ones(N), x + 3 * x.std(axis=0)])
+    ridge = fitted(x, y, w, regularisation=1e-9, components=n, constants=[0])
+    centred = x[:, 1:] - np.average(x[:, 1:], axis=0, weights=w)
+    deviation = np.sqrt(np.average(centred**2, axis=0, weights=w))
+    axes = np.linalg.svd(np.sqrt(w)[:, None] * centred / deviation, full_matrices=False)[2][:n].T
+    projected = np.column_stack([np.ones(N), centred / deviation @ axes])
+    inverse = np.linalg.inv(projected.T @ (w[:, None] * projected) / w.sum())
+    theta = inverse @ projected.T @ (w * y) / w.sum()
+    np.testing.assert_allclose(x @ ridge.theta, projected @ theta, rtol=1e-5, atol=1e-6 * np.abs(y).max())
+    found = accumulate_corrections(in_blocks(x, y, w), ridge, leverage_floor=0.0)
+    leverage = np.einsum("ij,jk,ik->i", projected, inverse, projected)
+    np.testing.assert_allclose(found.leverage, leverage, rtol=1e-5, atol=1e-8)
+    members = fit_posterior(in_blocks(x, y, w), ridge, GaussianRecipe()).draw(20, "uniform", np.random.default_rng(1))
+    moved = (members - ridge.theta)[:, 1:] * deviation
+    assert np.abs(moved - moved @ axes @ axes.T).max() < 1e-4 * np.abs(moved).max()
+    assert ridge.n_free == n + 1
+
+
 def test_whitening_equals_a_full_product(problem):
     x, y, w = problem
     ridge = fitted(x, y, w)

@@ -21,6 +21,7 @@ from popsbounds.pops import (
     Gaussian,
     GaussianRecipe,
     HypercubeRecipe,
+    Moments,
     Posterior,
     Recipe,
     Ridge,
@@ -192,7 +193,8 @@ def compare(
     settings = case.applied_to(config.fit)
     scaling = prepare(shards, constants, settings.energy_rows == "total")
     blocks = training_blocks(shards, scaling)
-    ridge = fit_ridge(accumulate(blocks, scaling.prior_mean), settings.regularisation)
+    fit = partial(fit_ridge, components=settings.components, constants=constants)
+    ridge = fit(accumulate(blocks, scaling.prior_mean), settings.regularisation)
     data = {
         split: HeldOut.of(shards, split, config.calibration.max_test_rows, rng) for split in ("test", "calibration")
     }
@@ -232,7 +234,9 @@ def compare(
         judge_posterior(name, lambda recipe=recipe: fit_posterior(blocks, ridge, recipe))  # type: ignore[misc]
 
     start = time.perf_counter()
-    bags = np.array([_bag(shards, scaling, ridge, rng) for _ in range(config.calibration.bags)])
+    # The bags' prior is that of the fit.
+    bag = partial(_bag, shards, scaling, partial(fit, regularisation=ridge.regularisation), rng)
+    bags = np.array([bag() for _ in range(config.calibration.bags)])
     seconds = time.perf_counter() - start
     judge("bagging", len(bags), seconds, lambda held: held.with_members(ridge.theta, bags))
     ratio = _variance_ratio(blocks, ridge, bags)
@@ -251,7 +255,9 @@ def compare(
     return pd.concat(rows, ignore_index=True)
 
 
-def _bag(shards: Sequence[Shard], scaling: Scaling, ridge: Ridge, rng: np.random.Generator) -> np.ndarray:
+def _bag(
+    shards: Sequence[Shard], scaling: Scaling, fit: Callable[[Moments], Ridge], rng: np.random.Generator
+) -> np.ndarray:
     """Parameters fitted to as many frames, drawn with replacement."""
     frames = _training_frames(shards)
     counts = pd.Series(rng.multinomial(len(frames), np.full(len(frames), 1 / len(frames))), index=frames)
@@ -260,7 +266,7 @@ def _bag(shards: Sequence[Shard], scaling: Scaling, ridge: Ridge, rng: np.random
         times = shard.rows["frame"].map(counts).fillna(0).to_numpy()
         split = shard.rows["split"].mask((shard.rows["split"] == "train") & (times == 0), "unused")
         drawn.append(Shard(shard.matrix, shard.rows.assign(split=split, weight=shard.rows["weight"] * times)))
-    return fit_ridge(accumulate(training_blocks(drawn, scaling), scaling.prior_mean), ridge.regularisation).theta
+    return fit(accumulate(training_blocks(drawn, scaling), scaling.prior_mean)).theta
 
 
 def _variance_ratio(blocks: Blocks, ridge: Ridge, members: np.ndarray) -> float:

@@ -387,6 +387,13 @@ class Fit(Section):
     energy_rows: Literal["per_atom", "total"] = Field(
         "total", description="Whether a frame's energy weighs as energy per atom or, n² as much, as total energy."
     )
+    components: PositiveInt | None = Field(
+        None,
+        description=(
+            "Number of principal components of the descriptors, each with variance one, that are fitted beside the "
+            "constants; null fits all. Fewer where data are few."
+        ),
+    )
     posterior: Literal["hypercube", "gaussian", "ensemble"] = Field(
         "gaussian",
         description=(
@@ -444,10 +451,15 @@ class CalibrationCase(Section):
     regularisation: Literal["evidence"] | PositiveFloat | None = Field(
         None, description="Instead of `fit.regularisation`; null keeps that."
     )
+    components: PositiveInt | None = Field(None, description="Instead of `fit.components`; null keeps that.")
 
     def applied_to(self, fit: Fit) -> Fit:
         """Settings of the fit in this case."""
-        changed = {"energy_rows": self.energy_rows, "regularisation": self.regularisation}
+        changed = {
+            "energy_rows": self.energy_rows,
+            "regularisation": self.regularisation,
+            "components": self.components,
+        }
         return fit.model_copy(update={key: value for key, value in changed.items() if value is not None})
 
 

@@ -428,8 +428,8 @@ def summarise(shards: Sequence[Shard], ridge: Ridge, corrections: Corrections, s
     """Numbers of the fit, for `summary.json`: sizes, conditioning, errors by kind and split, caveats, versions."""
     summary: dict = {
         "N": ridge.n_rows,
-        "P": len(ridge.theta),
-        "N_over_P": ridge.n_rows / len(ridge.theta),
+        "P": ridge.n_free,
+        "N_over_P": ridge.n_rows / ridge.n_free,
         "rank": ridge.rank,
         "effective_dimension": ridge.effective_dimension,
         "condition_number": ridge.condition_number,

@@ -51,7 +51,8 @@ rule fit_ridge:
     conda:
         "../../envs/popsbounds.yaml"
     params:
-        settings={"regularisation": STUDY.fit.regularisation},
+        settings=settings("descriptors", "elements")
+        | {"regularisation": STUDY.fit.regularisation, "components": STUDY.fit.components},
     message:
         "Fitting the potential"
     script:

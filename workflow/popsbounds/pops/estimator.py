@@ -46,6 +46,8 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         ρ of `Ridge`, relative to the features' mean squares. A number leaves
         the fit the same whether a row counts twice or is there twice; the
         evidence counts rows, so it does not.
+    components : int or None
+        Number of principal components of the features that are fitted, see `fit_ridge`; None: all features.
     leverage_floor : float
         Rows whose leverage, times their weight, is below this share of the mean
         have no correction.
@@ -82,6 +84,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         power: float = 1.75,
         weight_power: float = 0.5,
         regularisation: float | Literal["evidence"] = 1e-8,
+        components: int | None = None,
         leverage_floor: float = LEVERAGE_FLOOR,
         n_members: int = 500,
         sampling: Literal["uniform", "sobol", "latin_hypercube"] = "uniform",
@@ -93,6 +96,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         self.power = power
         self.weight_power = weight_power
         self.regularisation = regularisation
+        self.components = components
         self.leverage_floor = leverage_floor
         self.n_members = n_members
         self.sampling = sampling
@@ -125,7 +129,8 @@ class POPSRegression(RegressorMixin, BaseEstimator):
         if self.fit_intercept:
             # The prior must not pull at the constant, which carries the arbitrary zero.
             prior_mean[-1] = np.average(labels, weights=weight)
-        self.ridge_ = fit_ridge(accumulate(blocks, prior_mean), self.regularisation)
+        constants = [rows.shape[1] - 1] if self.fit_intercept else []
+        self.ridge_ = fit_ridge(accumulate(blocks, prior_mean), self.regularisation, self.components, constants)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
         recipes: dict[str, Callable[[], Recipe]] = {
             "hypercube": lambda: HypercubeRecipe(self.coordinates, self.leverage_floor),

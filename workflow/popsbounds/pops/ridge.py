@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -35,6 +35,8 @@ BLOCK_ROWS = 2048
 """Rows of a block: its temporaries stay in the allocator's hands instead of going back to the system."""
 
 _PANELS = 4
+# How much more than all data the prior forbids the directions that are left out.
+_FORBIDDEN = 1e12
 
 
 def to_numpy(array: Array) -> np.ndarray:
@@ -125,7 +127,7 @@ class Ridge:
     """Weighted Bayesian ridge regression, A = Xᵀ W X / Σw + ρ S², S the features' weighted RMS.
 
     Neither the scale of the weights nor whether a row is repeated or counts
-    twice changes A.
+    twice changes A. Where principal components take the features' place, X and S are theirs.
 
     Attributes
     ----------
@@ -145,6 +147,8 @@ class Ridge:
         Of Xᵀ W X in standardised features.
     rank : int
         Number of eigenvalues above rounding.
+    n_free : int
+        Number of parameters, or of their principal components, that the fit was free to choose.
     weighted_rms, label_rms : float
         Weighted RMS of the residuals and of the labels (less the prior mean's).
     n_rows : int
@@ -161,6 +165,7 @@ class Ridge:
     effective_dimension: float
     condition_number: float
     rank: int
+    n_free: int
     weighted_rms: float
     label_rms: float
     n_rows: int
@@ -178,7 +183,7 @@ class Ridge:
 
     def caveats(self) -> list[str]:
         """What should make a reader doubt the fit: one sentence each."""
-        p = len(self.theta)
+        p = self.n_free
         found = []
         if self.rank < p:
             found.append(
@@ -195,7 +200,12 @@ class Ridge:
         return found
 
 
-def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "evidence") -> Ridge:
+def fit_ridge(
+    moments: Moments,
+    regularisation: float | Literal["evidence"] = "evidence",
+    components: int | None = None,
+    constants: Sequence[int] = (),
+) -> Ridge:
     """Fit Θ* with a Gaussian prior.
 
     ρ maximises the evidence, which depends on the rows through the
@@ -208,6 +218,12 @@ def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "e
         Weighted sums over the rows.
     regularisation
         Fixed ρ; ``evidence`` maximises the evidence.
+    components
+        Number of principal components of the features, centred by the constants and each of variance one, that take the
+        place of the features: nothing else carries Θ*, the corrections and what is made of them. None: the features
+        themselves.
+    constants
+        Columns that are no features, but constants.
 
     Raises
     ------
@@ -220,12 +236,14 @@ def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "e
     gram = moments.gram / moments.weight
     rms = np.sqrt(np.diag(gram))
     scale = np.where(rms > 0, rms, 1.0)
-    eigenvalues, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    standardised = gram / np.outer(scale, scale)
+    features, inverse, forbidden = _principal_features(standardised, components, constants)
+    eigenvalues, vectors = np.linalg.eigh(features.T @ standardised @ features)
     smallest = max(eigenvalues[-1], np.finfo(float).tiny) * p * np.finfo(float).eps
     rank = int((eigenvalues > smallest).sum())
     eigenvalues = np.clip(eigenvalues, 0.0, None)
 
-    projected = vectors.T @ (moments.moment / moments.weight / scale)
+    projected = vectors.T @ features.T @ (moments.moment / moments.weight / scale)
     square = moments.label_square / moments.weight
 
     def misfit(rho: float) -> float:
@@ -255,11 +273,13 @@ def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "e
     gamma = float(np.sum(eigenvalues / shifted))
     residual = max(misfit(regularisation) - regularisation * float(solution @ solution), 0.0)
     # A = Rᵀ R. By QR, not Cholesky: it cannot fail, however ill-conditioned A is.
-    upper = np.asarray(np.linalg.qr(np.sqrt(shifted)[:, None] * vectors.T * scale, mode="r"))
+    used = np.sqrt(shifted)[:, None] * vectors.T @ inverse
+    root = np.vstack([np.sqrt(_FORBIDDEN * eigenvalues[-1]) * forbidden.T, used])
+    upper = np.asarray(np.linalg.qr(root * scale, mode="r"))
     # With its diagonal positive R is unique: signs of eigenvectors, which are arbitrary, would decide the members.
     upper *= np.where(np.diag(upper) < 0, -1.0, 1.0)[:, None]
     return Ridge(
-        theta=moments.prior_mean + (vectors @ solution) / scale,
+        theta=moments.prior_mean + (features @ vectors @ solution) / scale,
         factor=np.triu(np.linalg.inv(upper)),
         scale=scale,
         regularisation=regularisation,
@@ -267,11 +287,51 @@ def fit_ridge(moments: Moments, regularisation: float | Literal["evidence"] = "e
         effective_dimension=gamma,
         condition_number=float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else np.inf,
         rank=rank,
+        n_free=len(eigenvalues),
         weighted_rms=float(np.sqrt(residual)),
         label_rms=float(np.sqrt(square)),
         n_rows=n,
         weight=moments.weight,
     )
+
+
+def _principal_features(
+    gram: np.ndarray, components: int | None, constants: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The constants and the largest principal components as combinations of the features.
+
+    Parameters
+    ----------
+    gram
+        Of the standardised features, shape (P, P).
+    components, constants
+        As for `fit_ridge`.
+
+    Returns
+    -------
+    ndarray, shape (P, Q)
+        One combination a column.
+    ndarray, shape (Q, P)
+        What turns parameters of the features into those of the combinations.
+    ndarray, shape (P, P − Q)
+        Orthonormal directions of parameters that the combinations do not have.
+    """
+    p, fixed = len(gram), np.asarray(constants, dtype=int)
+    if components is None or components >= p - len(fixed):
+        return np.eye(p), np.eye(p), np.zeros((p, 0))
+    varying = np.setdiff1d(np.arange(p), fixed)
+    # What the constants make of each feature, and its deviation from that.
+    means = np.linalg.pinv(gram[np.ix_(fixed, fixed)]) @ gram[np.ix_(fixed, varying)]
+    centred = gram[np.ix_(varying, varying)] - gram[np.ix_(varying, fixed)] @ means
+    deviation = np.sqrt(np.clip(np.diag(centred), np.finfo(float).eps, None))
+    variances, axes = np.linalg.eigh(centred / np.outer(deviation, deviation))
+    spread = np.sqrt(np.clip(variances, np.finfo(float).eps, None))
+    axes = (axes / deviation[:, None] / spread)[:, -components:]
+    found = np.zeros((p, len(fixed) + components))
+    found[fixed, np.arange(len(fixed))] = 1.0
+    found[fixed, len(fixed) :] = -means @ axes
+    found[varying, len(fixed) :] = axes
+    return found, np.linalg.pinv(found), np.linalg.qr(found, mode="complete")[0][:, found.shape[1] :]
 
 
 def whiten(x: Array, factor: Array) -> Array:
