@@ -10,7 +10,7 @@ import pytest
 from ase.build import bulk
 
 from popsbounds.calculators import make_calculator
-from popsbounds.calibration import DRAWS, PRINCIPAL, RIVALS, compare, resplit
+from popsbounds.calibration import DRAWS, PRINCIPAL, RIVALS, compare, compare_over_splits, redivide, resplit
 from popsbounds.config import (
     CalibrationCase,
     Config,
@@ -346,6 +346,28 @@ def test_rivals_are_judged_by_the_same_data(shards):
         / plain.xs("bagging", level="posterior")["mean_width"]
     )
     assert ratio["energy"] == pytest.approx(ratio["force"])
+
+
+def test_splits_are_drawn_like_the_studys_own_and_averaged(shards):
+    case = CalibrationCase(splits=3)
+    table = compare_over_splits(shards, CONFIG, case, MODEL.constants, np.random.default_rng(0))
+    rng, parts, tables = np.random.default_rng(0), [], []
+    for number in range(3):
+        divided = redivide(shards, CONFIG.dataset, rng) if number else shards
+        rows = pd.concat([s.rows for s in divided])
+        assert (rows.groupby("frame")["split"].nunique() == 1).all()
+        parts.append(rows.groupby("frame")["split"].first())
+        tables.append(compare(divided, CONFIG, case, MODEL.constants, rng).assign(number=number))
+    assert (parts[1] == "test").sum() == (parts[2] == "test").sum()
+    assert not (parts[0] == parts[1]).all()
+    assert not (parts[1] == parts[2]).all()
+    key = ["posterior", "draw", "kind", "conformal"]
+    every = pd.concat(tables).set_index(key)["EV"].groupby(key)
+    found = table.set_index(key)
+    assert list(found["n_splits"]) == list(every.size().reindex(found.index))
+    np.testing.assert_allclose(found["EV"], every.mean().reindex(found.index))
+    np.testing.assert_allclose(found["EV_std"], every.std().reindex(found.index))
+    assert found.query("posterior == 'Gaussian' and draw == ''")["EV_std"].max() > 0
 
 
 def test_all_rows_of_the_raw_ensemble_are_streamed_right(shards):

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from popsbounds.config import CalibrationCase, Config
+from popsbounds.config import CalibrationCase, Config, Dataset
+from popsbounds.dataset import split
 from popsbounds.descriptors.shards import Shard
 from popsbounds.errors import InputError, did_you_mean
 from popsbounds.fit import Scaling, prepare, training_blocks, widening
@@ -34,7 +35,7 @@ from popsbounds.pops import (
 )
 from popsbounds.statistics import SCORE_LEVEL, calibration
 
-__all__ = ["DRAWS", "PRINCIPAL", "RIVALS", "compare", "resplit"]
+__all__ = ["DRAWS", "PRINCIPAL", "RIVALS", "compare", "compare_over_splits", "redivide", "resplit"]
 
 RIVALS: dict[str, Recipe] = {
     "hypercube": HypercubeRecipe(),
@@ -107,6 +108,25 @@ def resplit(shards: Sequence[Shard], case: CalibrationCase, rng: np.random.Gener
     return found
 
 
+def redivide(shards: Sequence[Shard], settings: Dataset, rng: np.random.Generator) -> list[Shard]:
+    """Divide all frames anew, as the study's own were divided.
+
+    Parameters
+    ----------
+    shards
+        The design matrix.
+    settings
+        Section `dataset` of the configuration.
+    rng
+        Source of the division.
+    """
+    frames = pd.concat([shard.rows[["frame", "group"]] for shard in shards]).groupby("frame")["group"].first()
+    whole = settings.split == "whole_groups"
+    parts = split(frames.tolist(), settings.test_fraction, rng, settings.calibration_fraction, whole)
+    of_frame = pd.Series(parts, index=frames.index)
+    return [Shard(s.matrix, s.rows.assign(split=s.rows["frame"].map(of_frame))) for s in shards]
+
+
 def _training_frames(shards: Sequence[Shard]) -> np.ndarray:
     return np.unique(np.concatenate([s.rows.loc[s.rows["split"] == "train", "frame"] for s in shards]))
 
@@ -155,6 +175,34 @@ class HeldOut:
         """The contract's table of error bars that know nothing but the kind of a datum: three `std` of it."""
         middle, std = self.matrix @ theta, self.rows["kind"].map(std).to_numpy()
         return self.pointwise(middle, middle, std, middle - 3 * std, middle + 3 * std)
+
+
+def compare_over_splits(
+    shards: Sequence[Shard], config: Config, case: CalibrationCase, constants: Sequence[int], rng: np.random.Generator
+) -> pd.DataFrame:
+    """What `compare` gives, averaged over the study's own division of the frames and others drawn like it.
+
+    Parameters
+    ----------
+    shards, config, case, constants, rng
+        As for `compare`.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `compare`; `EV_std`, `interval_score_std`, standard deviations over `n_splits` divisions (null
+        for one).
+    """
+    tables = []
+    for number in range(case.splits):
+        divided = redivide(shards, config.dataset, rng) if number else shards
+        tables.append(compare(divided, config, case, constants, rng))
+    key = ["posterior", "draw", "kind", "conformal"]
+    groups = pd.concat(tables).groupby(key, sort=False)
+    spread = groups[["EV", "interval_score"]].std().add_suffix("_std")
+    found = groups.mean().join(spread).assign(n_splits=groups.size()).reset_index()
+    counts = ["n_members", "n_points", "n_fixed"]
+    return found.assign(**found[counts].round().astype("int64"))
 
 
 def compare(

@@ -452,6 +452,15 @@ class CalibrationCase(Section):
         None, description="Instead of `fit.regularisation`; null keeps that."
     )
     components: PositiveInt | None = Field(None, description="Instead of `fit.components`; null keeps that.")
+    splits: PositiveInt = Field(
+        1, description="Divisions into train and test data to average over: the study's own, then others drawn like it."
+    )
+
+    @model_validator(mode="after")
+    def _own_division(self) -> CalibrationCase:
+        if self.left_out and self.splits > 1:
+            raise ValueError("left_out says what is tested on: splits must be 1")
+        return self
 
     def applied_to(self, fit: Fit) -> Fit:
         """Settings of the fit in this case."""

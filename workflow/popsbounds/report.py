@@ -248,7 +248,10 @@ def posteriors(study: str | Path) -> str:
         Its folder, such as ``results/calibration``.
     """
     table = pd.read_parquet(Path(study) / "tables" / "posteriors.parquet")
-    table["cell"] = [f"{100 * line.EV:.1f}, {line.interval_score:.3g}" for line in table.itertuples()]
+    table["cell"] = [
+        f"{100 * line.EV:.1f}{f' ± {100 * line.EV_std:.1f}' if line.n_splits > 1 else ''}, {line.interval_score:.3g}"
+        for line in table.itertuples()
+    ]
     table["name"] = table["posterior"].where(table["draw"] == "", table["posterior"] + ", " + table["draw"])
     standard, plain = table["draw"] == "", ~table["conformal"]
     chosen = {

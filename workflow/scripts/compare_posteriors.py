@@ -1,4 +1,4 @@
-from popsbounds.calibration import compare
+from popsbounds.calibration import compare_over_splits
 from popsbounds.descriptors.forms import make_form
 from popsbounds.descriptors.shards import open_shards
 from popsbounds.job import random_generator, start
@@ -7,7 +7,7 @@ config = start(snakemake)
 name = snakemake.wildcards.case
 shards = open_shards(snakemake.input.matrices, snakemake.input.rows)
 constants = make_form(config).constants
-table = compare(
+table = compare_over_splits(
     shards, config, config.calibration.cases[name], constants, random_generator(config, "calibration", name)
 )
 table.insert(0, "case", name)
