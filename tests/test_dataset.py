@@ -146,6 +146,16 @@ def test_full_stress_becomes_voigt(tmp_path):
     np.testing.assert_array_equal(frame.stress, [1, 2, 3, 4, 5, 6])
 
 
+def test_energies_about_another_zero(tmp_path):
+    frames = make_frames(2)
+    frames[1].atoms.numbers[0] = 6
+    path = write_extxyz(tmp_path / "w.extxyz", frames)
+    found = dataset.read_source(Source(path=path, element_shifts_eV={"W": 1.5, "C": -0.25}), "group")
+    n = [len(frame.atoms) for frame in frames]
+    assert found[0].energy == pytest.approx(frames[0].energy + 1.5 * n[0])
+    assert found[1].energy == pytest.approx(frames[1].energy + 1.5 * (n[1] - 1) - 0.25)
+
+
 def test_group_from_source_file_name_or_key(tmp_path, caplog):
     path = write_extxyz(tmp_path / "tungsten.extxyz", make_frames(2), group_key="config_type")
     assert {f.group for f in dataset.read_source(Source(path=path, group="mine"), "group")} == {"mine"}

@@ -137,6 +137,13 @@ class Source(Section):
     group: str | None = Field(
         None, description="Group given to all frames of this source; null reads `dataset.group_key`."
     )
+    element_shifts_eV: dict[Element, float] = Field(
+        default={},
+        description=(
+            "Added to the energy for every atom of an element, where the zero of this source's energies is not that of "
+            "the others or of a universal model."
+        ),
+    )
 
 
 class Entropy(Section):

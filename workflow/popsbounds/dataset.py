@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
             frames.append(
                 Frame(
                     Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
-                    energy=_number(atoms, keys.energy),
+                    energy=_shifted(_number(atoms, keys.energy), atoms, source.element_shifts_eV),
                     forces=_array(atoms, keys.forces),
                     stress=_voigt(_array(atoms, keys.stress)),
                     group=str(source.group or atoms.info.get(group_key, _stem(path))),
@@ -303,6 +303,11 @@ def _number(atoms: Atoms, key: str) -> float | None:
     if array.size != 1:
         raise ValueError(f"{key} is not one number ({_shorten(array)})")
     return float(array.item())
+
+
+def _shifted(energy: float | None, atoms: Atoms, shifts: Mapping[str, float]) -> float | None:
+    """Energy about another zero: `shifts` for every atom of an element (eV)."""
+    return None if energy is None else energy + sum(shifts.get(symbol, 0.0) for symbol in atoms.symbols)
 
 
 def _voigt(stress: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
