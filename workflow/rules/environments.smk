@@ -13,6 +13,8 @@ rule compare_environments:
         descriptor_space=f"{OUT}/tables/descriptor_space.parquet",
     log:
         f"{OUT}/logs/compare_environments.log",
+    # One long job: early, beside the members, it costs no time of its own.
+    priority: 1
     conda:
         "../../envs/popsbounds.yaml"
     resources:
