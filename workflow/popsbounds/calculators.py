@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import CalculationFailed, Calculator
 
 from popsbounds.config import AseCalculator, LammpsCalculator
 from popsbounds.engine import LammpsCalculator as LiveLammps
 from popsbounds.engine import potential_commands
 from popsbounds.errors import InputError
 from popsbounds.files import replacing
+from popsbounds.live import EvaluatedCalculator
 
 __all__ = ["CachedCalculator", "make_calculator"]
 
@@ -28,11 +29,12 @@ __all__ = ["CachedCalculator", "make_calculator"]
 _DECIMALS = 8
 
 
-class CachedCalculator(Calculator):
+class CachedCalculator(EvaluatedCalculator):
     """A calculator whose results are kept in files, by the content of the structure and its own settings.
 
     Every result is that of a calculator made anew, so that it depends on nothing that was computed before. The
-    energy is the one that the forces are derivatives of: with smeared occupations, the free energy.
+    energy is the one that the forces are derivatives of: with smeared occupations, the free energy. Where it takes
+    longer than `timeout_s`, `CalculationFailed` is raised; the calculator raises errors of its own besides.
 
     Parameters
     ----------
@@ -69,34 +71,21 @@ class CachedCalculator(Calculator):
         digest = content.hexdigest()
         return self.folder / digest[:2] / f"{digest}.json"
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order), from the file if there is one.
-
-        Raises
-        ------
-        CalculationFailed
-            It took longer than `timeout_s`. The calculator raises errors of its own besides.
-        """
-        super().calculate(atoms, properties, system_changes)
-        path = self.path(self.atoms)
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        path = self.path(atoms)
         if path.exists():
             found = json.loads(path.read_text())
         else:
             with _within(self.timeout_s):
-                found = self._compute()
+                found = self._compute(atoms)
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps({"calculator": self.identity, **found}))
-        self.results = {
+        return {
             name: np.array(found[name]) if name != "energy" else found[name] for name in self.implemented_properties
         }
 
-    def _compute(self) -> dict[str, Any]:
-        atoms = self.atoms.copy()
+    def _compute(self, atoms: Atoms) -> dict[str, Any]:
+        atoms = atoms.copy()
         atoms.set_constraint()
         atoms.calc = self.factory()
         # Programs that are run leave files, and jobs that run at once must not share them.

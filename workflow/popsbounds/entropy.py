@@ -17,7 +17,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
@@ -28,6 +28,7 @@ from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
 from popsbounds.files import replacing
 from popsbounds.generate import bcc_bond, random_packing, reduce_cell, shortest_bond
+from popsbounds.live import EvaluatedCalculator
 from popsbounds.progress import progress
 from popsbounds.response import Response, augmented
 
@@ -164,7 +165,7 @@ class DescriptorEntropy:
         return np.einsum("ik,ik->i", centred, np.linalg.solve(covariance, centred.T).T) / len(mean)
 
 
-class EntropyCalculator(Calculator):
+class EntropyCalculator(EvaluatedCalculator):
     """ASE calculator of the core repulsion minus K times the entropy that a frame would add to a set.
 
     Parameters
@@ -177,28 +178,19 @@ class EntropyCalculator(Calculator):
         K.
     """
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
-
     def __init__(self, environments: Environments, entropy: DescriptorEntropy, strength_eV: float) -> None:
         super().__init__()
         self.environments, self.entropy, self.strength = environments, entropy, strength_eV
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Energy (eV), forces (eV/Å), stress (eV/Å³)."""
-        super().calculate(atoms, properties, system_changes)
-        descriptors, response = self.environments.respond(self.atoms)
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        descriptors, response = self.environments.respond(atoms)
         gain, slope = self.entropy.gain(descriptors)
         # To first order, the entropy is a linear potential with coefficients of each atom's own.
         coefficients = augmented(np.pad(-self.strength * slope, ((0, 0), (1, 0))).ravel())
-        self.results = {
+        return {
             "energy": float(response.energy[-1] - self.strength * gain),
             "forces": (response.forces @ coefficients).reshape(-1, 3),
-            "stress": full_3x3_to_voigt_6_stress(response.virial @ coefficients / self.atoms.get_volume()),
+            "stress": full_3x3_to_voigt_6_stress(response.virial @ coefficients / atoms.get_volume()),
         }
 
 

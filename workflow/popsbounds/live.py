@@ -1,10 +1,11 @@
-"""ASE calculators that live through many force calls."""
+"""What the ASE calculators of this package share."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ase import Atoms
@@ -12,11 +13,38 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 
 from popsbounds.errors import InputError
 
-__all__ = ["LiveCalculator"]
+__all__ = ["EvaluatedCalculator", "LiveCalculator"]
 
 
-class LiveCalculator(Calculator):
+class EvaluatedCalculator(Calculator):
+    """ASE calculator that is one function of the configuration."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
+
+    @abstractmethod
+    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        """Results of a configuration, by ASE's names."""
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """Hook: what an evaluation happens in."""
+        return nullcontext()
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order)."""
+        super().calculate(atoms, properties, system_changes)
+        with self._watched():
+            self.results = self._evaluate(self.atoms)
+
+
+class LiveCalculator(EvaluatedCalculator):
     """ASE calculator that counts its force calls, and whose failures are all of one kind.
+
+    Where the engine refuses a configuration, `CalculationFailed` is raised.
 
     Parameters
     ----------
@@ -31,34 +59,16 @@ class LiveCalculator(Calculator):
         Time spent in them.
     """
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's convention)
-
     def __init__(self, engine: str) -> None:
         super().__init__()
         self.engine = engine
         self.calls, self.seconds = 0, 0.0
 
-    @abstractmethod
-    def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
-        """Results of a configuration, by ASE's names."""
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Energy (eV), forces (eV/Å), stress (eV/Å³, Voigt order).
-
-        Raises
-        ------
-        ase.calculators.calculator.CalculationFailed
-            The engine refused the configuration.
-        """
-        super().calculate(atoms, properties, system_changes)
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
         started = time.perf_counter()
         try:
-            self.results = self._evaluate(self.atoms)
+            yield
         except InputError:
             raise
         except Exception as error:  # engines raise what they like
