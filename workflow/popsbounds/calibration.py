@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from popsbounds.config import CalibrationCase, Config, Dataset
-from popsbounds.dataset import split
+from popsbounds.dataset import divide
 from popsbounds.descriptors.shards import Shard
 from popsbounds.errors import InputError, did_you_mean
 from popsbounds.fit import Scaling, prepare, training_blocks, widening
@@ -121,9 +121,7 @@ def redivide(shards: Sequence[Shard], settings: Dataset, rng: np.random.Generato
         Source of the division.
     """
     frames = pd.concat([shard.rows[["frame", "group"]] for shard in shards]).groupby("frame")["group"].first()
-    whole = settings.split == "whole_groups"
-    parts = split(frames.tolist(), settings.test_fraction, rng, settings.calibration_fraction, whole)
-    of_frame = pd.Series(parts, index=frames.index)
+    of_frame = pd.Series(divide(frames.tolist(), settings, rng), index=frames.index)
     return [Shard(s.matrix, s.rows.assign(split=s.rows["frame"].map(of_frame))) for s in shards]
 
 

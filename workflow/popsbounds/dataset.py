@@ -41,6 +41,7 @@ __all__ = [
     "apply_limits",
     "build_dataset",
     "check_frames",
+    "divide",
     "element_shares",
     "exponential_weights",
     "frame_table",
@@ -664,6 +665,12 @@ def split(
     return parts
 
 
+def divide(groups: Sequence[str], settings: Dataset, rng: np.random.Generator) -> NDArray[np.str_]:
+    """What `split` gives by section `dataset` of the configuration."""
+    whole = settings.split == "whole_groups"
+    return split(groups, settings.test_fraction, rng, settings.calibration_fraction, whole)
+
+
 def exponential_weights(values: ArrayLike, scale: float) -> NDArray[np.float64]:
     """Weights exp(−value/scale), not normalised.
 
@@ -897,8 +904,7 @@ def build_dataset(
     if len(frames) < config.descriptors.shards:
         count = f"{config.descriptors.shards} shards for {len(frames)} frames"
         raise InputError("descriptors.shards", [f"{count}: ask for fewer shards"])
-    groups, whole = [frame.group for frame in frames], dataset.split == "whole_groups"
-    parts = split(groups, dataset.test_fraction, rng, dataset.calibration_fraction, whole)
+    parts = divide([frame.group for frame in frames], dataset, rng)
     table = frame_table(frames, parts, dataset.weights, config.descriptors.shards)
     logger.info(
         "%d frames with %d atoms in %d groups: %d for training, %d for testing; %d without forces",
