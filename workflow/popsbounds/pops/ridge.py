@@ -243,7 +243,7 @@ def fit_ridge(
     rank = int((eigenvalues > smallest).sum())
     eigenvalues = np.clip(eigenvalues, 0.0, None)
 
-    projected = vectors.T @ features.T @ (moments.moment / moments.weight / scale)
+    projected = vectors.T @ (features.T @ (moments.moment / moments.weight / scale))
     square = moments.label_square / moments.weight
 
     def misfit(rho: float) -> float:
@@ -279,7 +279,7 @@ def fit_ridge(
     # With its diagonal positive R is unique: signs of eigenvectors, which are arbitrary, would decide the members.
     upper *= np.where(np.diag(upper) < 0, -1.0, 1.0)[:, None]
     return Ridge(
-        theta=moments.prior_mean + (features @ vectors @ solution) / scale,
+        theta=moments.prior_mean + (features @ (vectors @ solution)) / scale,
         factor=np.triu(np.linalg.inv(upper)),
         scale=scale,
         regularisation=regularisation,
