@@ -29,9 +29,9 @@ from popsbounds.files import replacing
 from popsbounds.label import label_frames
 
 
-def make(folder, name="fakes.Springs", /, timeout_s=None, **arguments):
-    settings = AseCalculator(kind="ase", name=name, arguments=arguments, timeout_s=timeout_s, cache=folder / "cache")
-    return make_calculator(settings, ["Cu"])
+def make(folder, name="fakes.Springs", /, timeout_s=None, small_cells=None, **arguments):
+    settings = {"arguments": arguments, "timeout_s": timeout_s, "small_cells": small_cells, "cache": folder / "cache"}
+    return make_calculator(AseCalculator(kind="ase", name=name, **settings), ["Cu"])
 
 
 def frame(n: int = 1) -> Atoms:
@@ -73,6 +73,25 @@ def test_a_structure_is_computed_once_by_whichever_process(tmp_path):
     assert len(kept(tmp_path)) == 1
     results(frame(2), make(tmp_path))
     assert not Springs.computed
+
+
+def test_cells_of_few_atoms_have_arguments_of_their_own(tmp_path):
+    stiff = {"max_atoms": 2, "arguments": {"constant": 3.0}}
+    calculator = make(tmp_path, small_cells=stiff)
+    assert "stress" in calculator.implemented_properties
+    for n, constant in {1: 3.0, 2: 3.0, 4: 1.0}.items():
+        found = results(frame(n), calculator)
+        np.testing.assert_allclose(found[1], -constant * frame(n).positions, rtol=1e-15)
+    # They are kept as results of these arguments, whichever way they were asked for.
+    del Springs.computed[:]
+    results(frame(4), make(tmp_path))
+    results(frame(2), make(tmp_path, constant=3.0))
+    assert not Springs.computed
+    results(frame(2), make(tmp_path))
+    assert len(Springs.computed) == 1
+    stiff["arguments"] = {"constant": -1}
+    with pytest.raises(InputError, match="refuses its arguments: a constant of -1"):
+        make(tmp_path, small_cells=stiff)
 
 
 def moved(by: float) -> Atoms:

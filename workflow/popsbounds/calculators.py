@@ -39,27 +39,30 @@ class CachedCalculator(EvaluatedCalculator):
     Parameters
     ----------
     factory
-        Makes the calculator.
-    identity
-        Tells it from other calculators; JSON.
-    folder
-        Where results are kept.
-    timeout_s
-        Longest time for a structure; None for any.
+        Makes the calculator, from keyword arguments.
+    settings
+        Its section of the configuration: arguments, those of small cells, where results are kept, longest time.
     """
 
-    def __init__(
-        self, factory: Callable[[], Calculator], identity: dict, folder: Path, timeout_s: float | None
-    ) -> None:
+    def __init__(self, factory: Callable[..., Calculator], settings: AseCalculator) -> None:
         super().__init__()
-        self.factory, self.identity, self.folder, self.timeout_s = factory, identity, folder, timeout_s
+        self.factory, self.settings = factory, settings
         self.implemented_properties = ["energy", "forces"]
-        if "stress" in factory().implemented_properties:
+        made = [factory(**arguments) for arguments in (settings.arguments, self._arguments(0))]
+        if all("stress" in calculator.implemented_properties for calculator in made):
             self.implemented_properties.append("stress")
+
+    def _arguments(self, n_atoms: int) -> dict[str, Any]:
+        small = self.settings.small_cells
+        return self.settings.arguments | (small.arguments if small and n_atoms <= small.max_atoms else {})
+
+    def _identity(self, atoms: Atoms) -> dict[str, Any]:
+        """What tells the calculator of a structure from others."""
+        return {"name": self.settings.name, "arguments": self._arguments(len(atoms))}
 
     def path(self, atoms: Atoms) -> Path:
         """File of a structure's results."""
-        content = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode())
+        content = hashlib.sha256(json.dumps(self._identity(atoms), sort_keys=True).encode())
         content.update(atoms.numbers.astype("<i8").tobytes())
         # Adding 0 turns −0 into +0.
         content.update((np.vstack([atoms.cell, atoms.positions]).round(_DECIMALS) + 0.0).astype("<f8").tobytes())
@@ -69,17 +72,17 @@ class CachedCalculator(EvaluatedCalculator):
             if atoms.has(name):
                 content.update(name.encode() + atoms.get_array(name).astype("<f8").tobytes())
         digest = content.hexdigest()
-        return self.folder / digest[:2] / f"{digest}.json"
+        return self.settings.cache / digest[:2] / f"{digest}.json"
 
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
         path = self.path(atoms)
         if path.exists():
             found = json.loads(path.read_text())
         else:
-            with _within(self.timeout_s):
+            with _within(self.settings.timeout_s):
                 found = self._compute(atoms)
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps({"calculator": self.identity, **found}))
+                temporary.write_text(json.dumps({"calculator": self._identity(atoms), **found}))
         return {
             name: np.array(found[name]) if name != "energy" else found[name] for name in self.implemented_properties
         }
@@ -87,7 +90,7 @@ class CachedCalculator(EvaluatedCalculator):
     def _compute(self, atoms: Atoms) -> dict[str, Any]:
         atoms = atoms.copy()
         atoms.set_constraint()
-        atoms.calc = self.factory()
+        atoms.calc = self.factory(**self._arguments(len(atoms)))
         # Programs that are run leave files, and jobs that run at once must not share them.
         with tempfile.TemporaryDirectory(prefix="popsbounds-") as folder:
             if hasattr(atoms.calc, "directory"):
@@ -141,10 +144,7 @@ def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequen
         factory = getattr(importlib.import_module(module), name)
     except Exception as error:  # modules raise what they like, too
         raise InputError(f"calculator {settings.name}", [f"cannot be imported ({error}); is it installed?"]) from None
-    identity = {"name": settings.name, "arguments": settings.arguments}
     try:
-        return CachedCalculator(
-            lambda: factory(**settings.arguments), identity, settings.cache, timeout_s=settings.timeout_s
-        )
+        return CachedCalculator(factory, settings)
     except Exception as error:  # calculators raise what they like
         raise InputError(f"calculator {settings.name}", [f"refuses its arguments: {error}"]) from None

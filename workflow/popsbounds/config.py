@@ -94,6 +94,13 @@ class LammpsCalculator(Section):
     )
 
 
+class SmallCells(Section):
+    """Other arguments for cells of few atoms."""
+
+    max_atoms: PositiveInt = Field(description="Most atoms in such a cell.")
+    arguments: dict[str, Any] = Field(description="Keyword arguments that replace those of the same names.")
+
+
 class AseCalculator(Section):
     """Any ASE calculator, by import path."""
 
@@ -103,6 +110,9 @@ class AseCalculator(Section):
         description="Import path of the calculator class or factory, such as `gpaw.GPAW`.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Keyword arguments it is called with.")
+    small_cells: SmallCells | None = Field(
+        None, description="Other arguments for cells of few atoms, whose energies hang most on the mesh of k-points."
+    )
     timeout_s: PositiveFloat | None = Field(None, description="Longest time for a structure; null for any.")
     cache: Path = Field(
         Path("results/cache"),
