@@ -37,6 +37,12 @@ BAD = [
     ("elements", ["Wx"], "elements[0]: 'Wx' is not a chemical element"),
     ("elements", ["W", "W"], "elements: 'W' is listed twice"),
     ("elements", ["Mo"], "material.element: 'W' is not among elements"),
+    ("material", {"element": ["W", "Mo"]}, "material: volume_A3: required for the compound of W and Mo"),
+    ("material", {"element": ["W", "W"]}, "material.element: 'W' is listed twice"),
+    ("material", {"element": ["W", "Mo"], "volume_A3": 16}, "material.element: 'Mo' is not among elements ['W']"),
+    ("properties.formation", {"structures": ["bcc", "CsCl"]}, "formation.structures: no crystal 'CsCl' of W; known: b"),
+    ("properties", {"elastic": {"structures": ["rocksalt"]}}, "elastic.structures: no crystal 'rocksalt' of W"),
+    ("dataset.generate.crystals", ["CsCl"], "dataset.generate.crystals: no crystal 'CsCl' of W"),
     ("dataset", {}, "dataset: no data"),
     ("dataset.sources", [{"pth": "a"}], "dataset.sources[0].pth: unknown key (did you mean 'path'?)"),
     ("dataset.sources", [{"path": "a", "keys": {"force": "F"}}], "keys.force: unknown key (did you mean 'forces'?)"),
@@ -106,6 +112,32 @@ def test_bad_configuration_names_the_key(key, value, message):
         parse_config(changed(key, value), origin="my.yaml")
     assert message in str(caught.value)
     assert str(caught.value).startswith("my.yaml: ")
+
+
+COMPOUND = GOOD | {
+    "elements": ["Mg", "O"],
+    "dataset": {"sources": [{"path": "a.extxyz"}]},
+    "material": {"element": ["Mg", "O"], "volume_A3": 9.3},
+    "properties": {"formation": {"structures": ["rocksalt", "CsCl"], "zero": "rocksalt"}},
+}
+
+
+def test_binary_compound():
+    assert parse_config(COMPOUND).material.species == ["Mg", "O"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("properties", {"formation": {"structures": ["bcc"]}}, "no crystal 'bcc' of Mg and O; known: rocksalt, CsCl"),
+        ("properties", {"elastic": {}}, "properties.elastic.structures: no crystal 'bcc' of Mg and O"),
+        ("properties", {"surface": {}}, "properties.surface: of one element only"),
+        ("dataset", GOOD["dataset"], "dataset.generate: of one element only"),
+    ],
+)
+def test_what_binary_compounds_do_not_have(section, value, message):
+    with pytest.raises(InputError, match=message):
+        parse_config(COMPOUND | {section: value})
 
 
 def test_all_problems_are_listed_at_once():

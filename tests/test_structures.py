@@ -28,6 +28,7 @@ from popsbounds.structures import (
 
 PROTOTYPES = yaml.safe_load((resources.files("popsbounds.resources") / "crystals.yaml").read_text(encoding="utf-8"))
 NAMES = list(PROTOTYPES)
+BINARIES = ["rocksalt", "CsCl", "zincblende", "wurtzite"]
 BCC_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "322", "332"]
 FCC_FACETS = ["100", "110", "111", "210", "211", "221", "310", "311", "331"]
 VOLUME = 15.85
@@ -44,6 +45,10 @@ COORDINATION = {
     "C15": {12, 16},
     "C36": {12, 16},
     "Al5W": {12},
+    "rocksalt": {6},
+    "CsCl": {8},
+    "zincblende": {4},
+    "wurtzite": {4},
 }
 
 # spglib announces a change of its error handling, which these tests do not meet.
@@ -55,6 +60,10 @@ def symmetry(atoms: Atoms):
     return spglib.get_symmetry_dataset(cell, symprec=1e-3)
 
 
+def species(name: str) -> str | list[str]:
+    return ["Mg", "O"] if name in BINARIES else "W"
+
+
 def distinct(name: str, primitive: bool) -> Atoms:
     """The prototype with another species on each orbit."""
     species = ["H", "He", "Li", "Be", "B", "C", "N", "O", "F"]
@@ -64,6 +73,7 @@ def distinct(name: str, primitive: bool) -> Atoms:
 def test_names():
     phases = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C36", "Al12W", "Al5W", "Al4W"]
     assert set(crystal_names()) == {*phases, "sc", "diamond"}
+    assert crystal_names(binary=True) == BINARIES
     assert all(PROTOTYPES[name]["source"] for name in NAMES)
 
 
@@ -84,8 +94,8 @@ def test_orbits_have_the_multiplicity_of_their_wyckoff_label(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_symmetry_with_one_element(name):
-    found = symmetry(crystal(name, "W", VOLUME))
     entry = PROTOTYPES[name]
+    found = symmetry(structures._build(entry, ["W"] * len(entry["sites"]), primitive=True))
     same = {"space_group": entry["space_group"], "n_atoms": entry["n_atoms_primitive"]}
     n_atoms = len(set(found.mapping_to_primitive))
     assert {"space_group": found.number, "n_atoms": n_atoms} == entry.get("one_element", same)
@@ -94,11 +104,11 @@ def test_symmetry_with_one_element(name):
 @pytest.mark.parametrize("primitive", [True, False])
 @pytest.mark.parametrize("name", NAMES)
 def test_crystal(name, primitive):
-    atoms = crystal(name, "W", VOLUME, primitive)
+    atoms = crystal(name, species(name), VOLUME, primitive)
     entry = PROTOTYPES[name]
     assert len(atoms) == entry["n_atoms_primitive" if primitive else "n_atoms"]
     assert atoms.get_volume() / len(atoms) == pytest.approx(VOLUME)
-    assert set(atoms.symbols) == {"W"}
+    assert set(atoms.symbols) == {*np.atleast_1d(species(name))}
     assert atoms.pbc.all()
     assert atoms.cell.handedness == 1
     assert atoms.info == {"name": name}
@@ -113,7 +123,7 @@ def test_crystal(name, primitive):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_atoms_overlap(name):
-    atoms = crystal(name, "W", VOLUME)
+    atoms = crystal(name, species(name), VOLUME)
     i, d = neighbor_list("id", atoms, 8.0)
     nearest = np.array([d[i == atom].min() for atom in range(len(atoms))])
     assert nearest.min() > 0.8 * nearest.mean()
@@ -123,9 +133,12 @@ def test_no_atoms_overlap(name):
 
 @pytest.mark.parametrize("name", COORDINATION)
 def test_coordination(name):
-    atoms = crystal(name, "W", VOLUME)
-    bond = {"sc": 2.7, "diamond": 2.5}.get(name, 3.45)
-    assert set(np.bincount(neighbor_list("i", atoms, bond)).tolist()) == COORDINATION[name]
+    atoms = crystal(name, species(name), VOLUME)
+    bonds = {"sc": 2.7, "diamond": 2.5, "rocksalt": 2.7, "CsCl": 3.0, "zincblende": 2.5, "wurtzite": 2.5}
+    i, j = neighbor_list("ij", atoms, bonds.get(name, 3.45))
+    assert set(np.bincount(i).tolist()) == COORDINATION[name]
+    if name in BINARIES:  # each atom's neighbours are of the other element
+        assert (atoms.numbers[i] != atoms.numbers[j]).all()
 
 
 def test_default_volume():
@@ -145,9 +158,27 @@ def test_material_volume_unknown(element):
         material_volume(element)
 
 
-def test_unknown_crystal():
-    with pytest.raises(InputError, match="bbc"):
-        crystal("bbc", "W")
+@pytest.mark.parametrize(
+    ("name", "species", "message"),
+    [
+        ("bbc", "W", "unknown crystal 'bbc' of W; known: bcc, "),
+        ("rocksalt", "W", "unknown crystal 'rocksalt' of W; known: bcc, "),
+        ("bcc", ["Mg", "O"], "unknown crystal 'bcc' of Mg and O; known: rocksalt, "),
+        ("CsCl", ["Mg", "O", "H"], "unknown crystal 'CsCl' of Mg and O and H"),
+    ],
+)
+def test_unknown_crystal(name, species, message):
+    with pytest.raises(InputError, match=message):
+        crystal(name, species, VOLUME)
+
+
+def test_the_cation_comes_first():
+    """As in the compound's name: wurtzite is polar, so that the order is seen."""
+    atoms = crystal("wurtzite", ["Zn", "S"], VOLUME)
+    i, d = neighbor_list("iD", atoms, 2.6)
+    along = np.abs(d[:, :2]).max(axis=1) < 1e-6
+    assert set(atoms.symbols[i[along & (d[:, 2] > 0)]]) == {"Zn"}
+    assert set(atoms.symbols[i[along & (d[:, 2] < 0)]]) == {"S"}
 
 
 def test_nearest_neighbour_distance():

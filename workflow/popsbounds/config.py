@@ -47,7 +47,7 @@ def _known_element(symbol: str) -> str:
 
 
 def _known_crystal(name: str) -> str:
-    known = crystal_names()
+    known = crystal_names() + crystal_names(binary=True)
     if name not in known:
         raise ValueError(f"unknown crystal '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
     return name
@@ -61,6 +61,10 @@ def _miller(facet: object) -> object:
     return facet
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _unique(names: list) -> list:
     for name in names:
         if names.count(name) > 1:
@@ -70,6 +74,7 @@ def _unique(names: list) -> list:
 
 Element = Annotated[str, AfterValidator(_known_element)]
 Crystal = Annotated[str, AfterValidator(_known_crystal)]
+Cubic = Literal["bcc", "fcc", "sc", "diamond", "A15", "C15", "rocksalt", "CsCl", "zincblende"]
 Facet = Annotated[str, BeforeValidator(_miller)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -560,10 +565,6 @@ ALL_PHASES = ["bcc", "fcc", "hcp", "A15", "sigma", "chi", "mu", "C14", "C15", "C
 ALL_FACETS = ["100", "110", "111", "210", "211", "310", "311", "320", "321", "322", "332"]
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def _tolerance(default: dict[str, float]) -> Any:
     return Field(
         default=default,
@@ -616,7 +617,7 @@ class Formation(Propagated):
     # Bulk moduli are differences of stresses, which errors of energies say little of.
     tolerance: dict[str, PositiveFloat] = _tolerance({"eV/atom": 1e-3, "GPa": 5.0})
     structures: Annotated[list[Crystal], AfterValidator(_unique)] = Field(
-        default=ALL_PHASES, min_length=1, description="Phases."
+        default=ALL_PHASES, min_length=1, description="Phases; of a compound, binary ones."
     )
     zero: Crystal = Field("bcc", description="Phase that formation energies and relative volumes are relative to.")
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
@@ -635,7 +636,7 @@ class Elastic(Propagated):
 
     UNITS = ("GPa",)
     tolerance: dict[str, PositiveFloat] = _tolerance({"GPa": 1.0})
-    structures: Annotated[list[Literal["bcc", "fcc", "sc", "diamond", "A15", "C15"]], AfterValidator(_unique)] = Field(
+    structures: Annotated[list[Cubic], AfterValidator(_unique)] = Field(
         default=["bcc"], min_length=1, description="Cubic crystals."
     )
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
@@ -804,15 +805,38 @@ class Reference(Section):
 class Material(Section):
     """What the properties are computed for."""
 
-    element: Element = Field(description="Element that fills the crystal structures.")
-    volume_A3: PositiveFloat | None = Field(
-        None, description="Starting volume per atom; null takes the experimental one of the element's ground state."
+    element: Annotated[
+        list[Element],
+        BeforeValidator(_listed, json_schema_input_type=Element | list[Element]),
+        AfterValidator(_unique),
+    ] = Field(
+        min_length=1,
+        max_length=2,
+        description="Element that fills the crystal structures; of a binary compound both, such as [Mg, O].",
     )
+    volume_A3: PositiveFloat | None = Field(
+        None,
+        description=(
+            "Starting volume per atom; null takes the experimental one of the element's ground state. A compound has "
+            "none."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _has_volume(self) -> Material:
+        if self.volume_A3 is None and len(self.element) > 1:
+            raise ValueError(f"volume_A3: required for the compound of {' and '.join(self.element)}")
+        return self
+
+    @property
+    def species(self) -> str | list[str]:
+        """What `structures.crystal` fills a crystal with: an element, or the elements of a compound."""
+        return self.element if len(self.element) > 1 else self.element[0]
 
     @property
     def volume(self) -> float:
         """Starting volume per atom (Å³)."""
-        return self.volume_A3 or material_volume(self.element)
+        return self.volume_A3 or material_volume(self.element[0])
 
 
 class Config(Section):
@@ -861,12 +885,34 @@ class Config(Section):
                 raise ValueError("material: required for properties")
             if self.dataset.generate is not None:
                 raise ValueError("material: required to generate frames")
-        elif self.elements and self.material.element not in self.elements:
-            raise ValueError(f"material.element: '{self.material.element}' is not among elements {self.elements}")
+        else:
+            self._check_material(self.material)
         unknown = [name for name in self.reference.warm_start if name not in self.properties.names()]
         if unknown:
             raise ValueError(f"reference.warm_start: '{unknown[0]}' is none of the study's properties")
         return self
+
+    def _check_material(self, material: Material) -> None:
+        for element in material.element:
+            if self.elements and element not in self.elements:
+                raise ValueError(f"material.element: '{element}' is not among elements {self.elements}")
+        compound = len(material.element) > 1
+        alone = ["sia", "surface", "phonon", "neb", "path"]
+        sections = {f"properties.{name}": getattr(self.properties, name) for name in alone}
+        given = [key for key, section in (sections | {"dataset.generate": self.dataset.generate}).items() if section]
+        if compound and given:
+            raise ValueError(f"{given[0]}: of one element only, and material.element lists {len(material.element)}")
+        crystals = {
+            "properties.formation.structures": self.properties.formation and self.properties.formation.structures,
+            "properties.elastic.structures": self.properties.elastic and self.properties.elastic.structures,
+            "dataset.generate.crystals": self.dataset.generate and self.dataset.generate.crystals,
+        }
+        known = crystal_names(binary=compound)
+        for key, names in crystals.items():
+            wrong = [name for name in names or [] if name not in known]
+            if wrong:
+                of = " and ".join(material.element)
+                raise ValueError(f"{key}: no crystal '{wrong[0]}' of {of}; known: {', '.join(known)}")
 
     def _check_snap(self, snap: Snap) -> None:
         if not self.elements:

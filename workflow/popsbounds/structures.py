@@ -65,20 +65,21 @@ def _prototypes() -> dict[str, dict[str, Any]]:
     return yaml.safe_load((resources.files("popsbounds.resources") / "crystals.yaml").read_text(encoding="utf-8"))
 
 
-def crystal_names() -> list[str]:
-    """Names that `crystal` knows."""
-    return list(_prototypes())
+def crystal_names(binary: bool = False) -> list[str]:
+    """Names that `crystal` knows, of crystals of one element or of binary compounds."""
+    return [name for name, prototype in _prototypes().items() if prototype.get("binary", False) == binary]
 
 
-def crystal(name: str, element: str, volume: float | None = None, primitive: bool = True) -> Atoms:
-    """Crystal of one element on the lattice of a prototype.
+def crystal(name: str, species: str | Sequence[str], volume: float | None = None, primitive: bool = True) -> Atoms:
+    """Crystal of one element, or of a binary compound, on the lattice of a prototype.
 
     Parameters
     ----------
     name
         One of `crystal_names`.
-    element
-        Chemical element on all sites.
+    species
+        Chemical element on all sites, or the two of a binary compound in the order of the prototype's:
+        cation and anion.
     volume
         Volume per atom (Å³); None takes that of the element's ground state.
     primitive
@@ -93,11 +94,16 @@ def crystal(name: str, element: str, volume: float | None = None, primitive: boo
         The primitive cell is Minkowski-reduced, so that it is as little skewed as possible;
         its axes come in order of length, whatever their order in the prototype.
     """
-    if name not in _prototypes():
-        raise InputError("crystal", [f"unknown crystal '{name}'; known: {', '.join(crystal_names())}"])
+    elements = [species] if isinstance(species, str) else list(species)
+    known = crystal_names(binary=len(elements) > 1)
+    if name not in known or len(elements) > 2:
+        raise InputError(
+            "crystal", [f"unknown crystal '{name}' of {' and '.join(elements)}; known: {', '.join(known)}"]
+        )
     prototype = _prototypes()[name]
-    volume = material_volume(element) if volume is None else volume
-    atoms = _build(prototype, [element] * len(prototype["sites"]), primitive)
+    volume = material_volume(elements[0]) if volume is None else volume
+    symbols = elements if len(elements) == 2 else elements * len(prototype["sites"])
+    atoms = _build(prototype, symbols, primitive)
     atoms.set_cell(atoms.cell * (volume * len(atoms) / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
     atoms.info = {"name": name}
     return atoms

@@ -17,7 +17,7 @@ from popsbounds.environments import (
 from popsbounds.job import random_generator, start
 
 config = start(snakemake)
-files, element = snakemake.input, config.material.element
+files, element = snakemake.input, config.material.species
 volume = config.material.volume
 random = partial(random_generator, config, "environments")
 form = SnapModel(config.descriptors, config.elements)

@@ -11,7 +11,7 @@ from popsbounds.generate import generate_frames
 from popsbounds.job import random_generator, start
 
 config = start(snakemake)
-generate, element = config.dataset.generate, config.material.element
+generate, element = config.dataset.generate, config.material.species
 volume = config.material.volume
 random = partial(random_generator, config, "generate")
 if generate.entropy is None:

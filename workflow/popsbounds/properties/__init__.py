@@ -30,5 +30,5 @@ def make_property(config: Config, name: str) -> Property:
     """The property `name` with the settings of a study."""
     material = config.material
     assert material is not None  # a study with properties has one
-    settings = Settings(config.properties.settings(name), material.element, material.volume)
+    settings = Settings(config.properties.settings(name), material.species, material.volume)
     return REGISTRY.get(name, OwnProperty)(settings)

@@ -59,15 +59,21 @@ class Settings:
     ----------
     options : Section
         The property's section of the configuration.
-    element : str
-        Fills the structures.
+    species : str or list of str
+        Fills the structures: an element, or the two of a binary compound.
     volume : float
         Volume per atom that structures start with (Å³).
     """
 
     options: Any
-    element: str
+    species: str | list[str]
     volume: float
+
+    @property
+    def element(self) -> str:
+        """The element, of a material that is no compound."""
+        assert isinstance(self.species, str)  # as the configuration sees to
+        return self.species
 
 
 class Property(Protocol):

@@ -25,7 +25,7 @@ class ElasticProperty:
     def __init__(self, settings: Settings) -> None:
         self.options = settings.options
         self.structures = list(self.options.structures)
-        self.crystals = {name: crystal(name, settings.element, settings.volume) for name in self.structures}
+        self.crystals = {name: crystal(name, settings.species, settings.volume) for name in self.structures}
 
     def values(self, potential: Potential) -> Iterator[Value]:
         # One axial and one shear strain give all constants of a cubic crystal

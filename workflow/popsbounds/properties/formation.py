@@ -38,7 +38,7 @@ class FormationProperty:
     def __init__(self, settings: Settings) -> None:
         self.options = settings.options
         self.structures = list(self.options.structures)
-        self.crystals = {name: crystal(name, settings.element, settings.volume) for name in self.structures}
+        self.crystals = {name: crystal(name, settings.species, settings.volume) for name in self.structures}
 
     def values(self, potential: Potential) -> Iterator[Value]:
         relaxed = {name: potential.crystal(name, atoms) for name, atoms in self.crystals.items()}

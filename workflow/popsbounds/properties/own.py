@@ -10,7 +10,8 @@ arguments for the function::
           arguments: {repeats: 3}
 
 The file defines the generator ``quantities(potential, element, volume, **arguments)``,
-with the material's element and the volume per atom (Å³) that structures start with::
+with the material's element (a list of two for a binary compound) and the volume per atom (Å³) that structures
+start with::
 
     from popsbounds.structures import supercell
 
@@ -86,7 +87,7 @@ class OwnProperty:
     """Whatever the user's function yields."""
 
     def __init__(self, settings: Settings) -> None:
-        self.options, self.element, self.volume = settings.options, settings.element, settings.volume
+        self.options, self.species, self.volume = settings.options, settings.species, settings.volume
         self.file = str(self.options.file)
         # Not known before the function has run.
         self.units: dict[str, str] = {}
@@ -101,7 +102,7 @@ class OwnProperty:
             raise InputError(self.file, ["defines no function `quantities(potential, element, volume, ...)`"])
         self._function = function
         try:
-            inspect.signature(function).bind(None, self.element, self.volume, **self.options.arguments)
+            inspect.signature(function).bind(None, self.species, self.volume, **self.options.arguments)
         except TypeError as error:
             given = ", ".join(["potential", "element", "volume", *self.options.arguments])
             raise InputError(self.file, [f"`quantities` cannot be called with {given}: {error}"]) from None
@@ -128,7 +129,7 @@ class OwnProperty:
             raise InputError(self.file, [problem]) from error
 
     def _values(self, watched: _Watched) -> Iterator[Value]:
-        rows = self._function(watched, self.element, self.volume, **self.options.arguments)
+        rows = self._function(watched, self.species, self.volume, **self.options.arguments)
         if not isinstance(rows, Iterator | list | tuple):
             raise _NoRow(f"`quantities` returns {rows!r} instead of yielding rows")
         there: set[tuple[str, str, float | None]] = set()
