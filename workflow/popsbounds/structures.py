@@ -17,8 +17,6 @@ import yaml
 from ase import Atoms
 from ase.data import atomic_numbers, reference_states
 from ase.geometry import minkowski_reduce
-from ase.neighborlist import neighbor_list
-from ase.spacegroup import crystal as spacegroup_crystal
 
 from popsbounds.errors import InputError
 
@@ -111,6 +109,9 @@ def crystal(name: str, species: str | Sequence[str], volume: float | None = None
 
 def _build(prototype: dict[str, Any], symbols: list[str], primitive: bool) -> Atoms:
     """The prototype at its own size, with one chemical symbol per site."""
+    # Imported where it is used: the configuration, and with it every dry run, imports this module.
+    from ase.spacegroup import crystal as spacegroup_crystal
+
     cell = prototype["cell"]
     atoms = spacegroup_crystal(
         symbols,
@@ -175,6 +176,8 @@ def nearest_neighbour_distance(atoms: Atoms) -> float:
 
 @lru_cache(maxsize=256)  # members are compared with the same structures again and again
 def _shortest_distance(cell: bytes, positions: bytes) -> float:
+    from ase.neighborlist import neighbor_list  # see `_build`
+
     places = np.frombuffer(positions).reshape(-1, 3)
     atoms = Atoms(positions=places, numbers=np.ones(len(places)), cell=np.frombuffer(cell).reshape(3, 3), pbc=True)
     # The mean spacing holds a pair in any compact crystal; sparse or elongated cells need a wider look.
