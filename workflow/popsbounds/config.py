@@ -30,14 +30,20 @@ from pydantic import (
 )
 
 from popsbounds.errors import InputError, did_you_mean
-from popsbounds.pops import LEVERAGE_FLOOR
 from popsbounds.structures import crystal_names, material_volume
 
-__all__ = ["LEVELS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
+__all__ = ["LEVELS", "MODELS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
 
 Method = Literal["explicit", "implicit", "auto"]
 Level = Literal["first", "second", "reduced"]
 LEVELS: tuple[Level, ...] = ("first", "second", "reduced")
+
+MODELS = {
+    "chgnet": "popsbounds.descriptors.universal_models.CHGNet",
+    "sevennet": "popsbounds.descriptors.universal_models.SevenNet",
+    "mace": "popsbounds.descriptors.universal_models.MACE",
+}
+"""Universal potentials that come with the project, by their names in `descriptors.model`."""
 
 
 def _known_element(symbol: str) -> str:
@@ -440,7 +446,7 @@ class Fit(Section):
         ),
     )
     leverage_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
-        LEVERAGE_FLOOR,
+        2e-5,
         description=(
             "Rows whose leverage, times their weight, is below this share of the mean have no POPS correction: "
             "almost fixed by symmetry, they carry the noise of their label, which a correction would blow up."

@@ -13,8 +13,9 @@ rule compute_baseline:
     log:
         f"{OUT}/logs/compute_baseline/{{property}}.log",
     conda:
-        "../../envs/popsbounds.yaml"
+        MODEL_ENV
     resources:
+        gpu=MODEL_GPUS,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=lambda wildcards: member_settings(wildcards.property),

@@ -10,6 +10,10 @@ PHONON_SOURCES = [source for source, names in (("mle", PROPERTIES), ("reference"
 MEMBERS_ONLY = {"trust_radius_A", "basin_displacement", "basin_strain"}
 FANS = {"explicit": "members", "implicit": "implicit", "auto": "auto"}  # ways of propagation, and their folders
 HOW = {"method", "levels", "tolerance"}  # of a property's settings: what the MLE and the reference do not depend on
+# Jobs that run the potential: universal ones exclude each other in one environment, and may want a GPU.
+MODEL = None if SNAP else STUDY.descriptors.model
+MODEL_ENV = f"../../envs/{MODEL if MODEL in MODELS else 'popsbounds'}.yaml"
+MODEL_GPUS = int(not SNAP and STUDY.descriptors.device != "cpu")
 CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 

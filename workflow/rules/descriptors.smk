@@ -11,7 +11,9 @@ rule compute_descriptors:
     log:
         f"{OUT}/logs/compute_descriptors/{{shard}}.log",
     conda:
-        "../../envs/popsbounds.yaml"
+        MODEL_ENV
+    resources:
+        gpu=MODEL_GPUS,
     params:
         settings=settings("seed", "descriptors") | {"weights": STUDY.dataset.weights.model_dump()},
     message:

@@ -12,8 +12,9 @@ rule propagate_members:
     log:
         f"{OUT}/logs/propagate_members/{{fan}}/{{property}}/{{batch}}.log",
     conda:
-        "../../envs/popsbounds.yaml"
+        MODEL_ENV
     resources:
+        gpu=MODEL_GPUS,
         runtime=lambda wildcards, attempt: attempt * (10 + STUDY.propagate.batch_size),
     params:
         settings=lambda wildcards: fan_settings(wildcards.fan, wildcards.property),

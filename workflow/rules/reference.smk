@@ -56,7 +56,9 @@ rule write_phonons:
     wildcard_constraints:
         source="mle|reference",
     conda:
-        "../../envs/popsbounds.yaml"
+        MODEL_ENV
+    resources:
+        gpu=lambda wildcards: MODEL_GPUS if wildcards.source == "mle" else 0,
     params:
         settings=lambda wildcards: property_settings("phonon")
         | (settings("reference") if wildcards.source == "reference" else {}),

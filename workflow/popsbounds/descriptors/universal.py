@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from popsbounds.config import Universal
+from popsbounds.config import MODELS, Universal
 from popsbounds.dataset import element_shares
 from popsbounds.errors import InputError
 from popsbounds.live import LiveCalculator
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "SHIPPED",
     "Evaluation",
     "UniversalCalculator",
     "UniversalForm",
@@ -42,13 +41,6 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-
-SHIPPED = {
-    "chgnet": "popsbounds.descriptors.universal_models.CHGNet",
-    "sevennet": "popsbounds.descriptors.universal_models.SevenNet",
-    "mace": "popsbounds.descriptors.universal_models.MACE",
-}
-"""Models by the names of the configuration."""
 
 _PREDICTED = {"raw": "raw DFT energies", "mp2020": "energies with the Materials Project's corrections of 2020"}
 # Residuals follow the composition where the elements' shares explain this much of their variance (leave-one-out) and
@@ -118,12 +110,12 @@ def model_class(settings: Universal) -> type[UniversalModel]:
     InputError
         It cannot be imported.
     """
-    path = SHIPPED.get(settings.model, settings.model)
+    path = MODELS.get(settings.model, settings.model)
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # modules raise what they like
-        known = ", ".join(SHIPPED)
+        known = ", ".join(MODELS)
         reason = f"cannot be imported ({error}); shipped are {known}, others are named by their import path"
         raise InputError(f"descriptors.model {settings.model}", [reason]) from None
     return found
@@ -150,7 +142,7 @@ def load_model(settings: Universal) -> UniversalModel:
     except InputError:
         raise
     except ImportError as error:
-        extra = f": make extra EXTRA={settings.model}" if settings.model in SHIPPED else ""
+        extra = f": make extra EXTRA={settings.model}" if settings.model in MODELS else ""
         raise InputError(origin, [f"is not installed ({error}){extra}"]) from None
     except Exception as error:  # models raise what they like
         raise InputError(origin, [f"cannot be loaded: {type(error).__name__}: {error}"]) from None
