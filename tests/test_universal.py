@@ -35,7 +35,7 @@ def form(request, tmp_path_factory) -> UniversalForm:
     if name == "mace":  # its weights are downloaded: random ones do here
         arguments["model"] = str(tmp_path_factory.mktemp("mace") / "random.model")
         write_random_mace(arguments["model"])
-    return of(name, arguments=arguments, element_shifts=["O"])
+    return of(name, arguments=arguments, element_shifts=["O"], allow_pickle=name == "mace")
 
 
 def write_random_mace(path: str) -> None:
@@ -220,6 +220,23 @@ def test_a_model_that_cannot_be_had_says_why(settings, message):
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match=message):
         load_model(Universal(kind="universal", **settings))
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments"),
+    [
+        ("mace", {}),
+        ("mace", {"model": "mine.model"}),
+        ("sevennet", {"model": "mine.pth"}),
+        ("sevennet", {"model": "7net-omni"}),
+    ],
+)
+def test_pickles_are_loaded_only_where_they_are_allowed(model, arguments):
+    with pytest.raises(InputError, match=r"is a pickle, .* set descriptors\.allow_pickle: true"):
+        load_model(Universal(kind="universal", model=model, arguments=arguments))
+    # These are not there, or their packages are not.
+    with pytest.raises(InputError, match="is not installed|cannot be loaded"):
+        load_model(Universal(kind="universal", model=model, arguments=arguments, allow_pickle=True))
 
 
 def compounds(n: int, rng: np.random.Generator) -> list[Atoms]:

@@ -374,6 +374,13 @@ class Universal(Section):
     arguments: dict[str, Any] = Field(
         default={}, description="Keyword arguments of its class, such as `model: /path/to/weights.model` for MACE."
     )
+    allow_pickle: bool = Field(
+        False,
+        description=(
+            "Load weights that do not come with the model's package. MACE's and SevenNet's are pickles, which can run "
+            "anything when they are loaded: true for those you trust."
+        ),
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; `auto` takes a GPU if there is.")
     batch_atoms: PositiveInt = Field(
         512, description="Atoms evaluated at once; where the memory is too small for them, batches are halved."

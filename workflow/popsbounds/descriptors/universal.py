@@ -97,6 +97,11 @@ class UniversalModel(ABC):
     @abstractmethod
     def __init__(self, device: str, **arguments: Any) -> None: ...
 
+    @classmethod
+    def pickle(cls, **arguments: Any) -> str | None:
+        """What, other than a part of the model's own package, would be unpickled to make the model, if anything."""
+        return None
+
     @abstractmethod
     def evaluate(self, batch: Sequence[Atoms], gradients: bool) -> Evaluation:
         """Energies and descriptors of some periodic configurations; of one alone, what gradients need as well."""
@@ -127,10 +132,14 @@ def load_model(settings: Universal) -> UniversalModel:
     Raises
     ------
     InputError
-        It cannot be imported or loaded, or the device is not there.
+        It cannot be imported or loaded, would load a pickle that is not allowed, or the device is not there.
     """
     found, origin = model_class(settings), f"descriptors.model {settings.model}"
     try:
+        pickle = found.pickle(**settings.arguments)
+        if pickle is not None and not settings.allow_pickle:
+            reason = f"{pickle} is a pickle, which can run anything when it is loaded; if you trust it, set "
+            raise InputError(origin, [reason + "descriptors.allow_pickle: true"])
         import torch
 
         device = settings.device

@@ -15,6 +15,8 @@ from popsbounds.descriptors.universal import Evaluation, UniversalModel
 
 __all__ = ["MACE", "CHGNet", "SevenNet"]
 
+_IN_SEVENNETS_WHEEL = {"7net-0", "7net-0_11july2024", "7net-0_22may2024", "7net-l3i5", "7net-mf-0"}
+
 
 class CHGNet(UniversalModel):
     """CHGNet (Deng et al., Nat. Mach. Intell. 5, 1031 (2023)): what its readout is given, 64 numbers an atom.
@@ -97,12 +99,18 @@ class SevenNet(UniversalModel):
     device
         ``cpu`` or ``cuda``.
     model
-        Name of weights that come with the package, or a checkpoint: a pickle, which runs what it holds.
+        Name of weights that come with the package, or a checkpoint.
     modal
         Of models that were trained on several kinds of data, the one to predict.
     """
 
     energies = "raw"
+
+    @classmethod
+    def pickle(cls, **arguments: Any) -> str | None:
+        """See `UniversalModel.pickle`."""
+        model = arguments.get("model", "7net-0")
+        return None if model.lower() in _IN_SEVENNETS_WHEEL else model
 
     def __init__(self, device: str, model: str = "7net-0", modal: str | None = None) -> None:
         from sevenn.calculator import SevenNetCalculator
@@ -172,10 +180,15 @@ class MACE(UniversalModel):
     device
         ``cpu`` or ``cuda``.
     model
-        Name of weights, which are downloaded, or a model file: a pickle, which runs what it holds.
+        Name of weights, which are downloaded, or a model file.
     """
 
     energies = "raw"
+
+    @classmethod
+    def pickle(cls, **arguments: Any) -> str | None:
+        """See `UniversalModel.pickle`."""
+        return arguments.get("model", "the download of MACE's weights")
 
     def __init__(self, device: str, model: str = "medium-mpa-0") -> None:
         from mace.calculators import mace_mp
