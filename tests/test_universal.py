@@ -235,7 +235,7 @@ def test_pickles_are_loaded_only_where_they_are_allowed(model, arguments):
     with pytest.raises(InputError, match=r"is a pickle, .* set descriptors\.allow_pickle: true"):
         load_model(Universal(kind="universal", model=model, arguments=arguments))
     # These are not there, or their packages are not.
-    with pytest.raises(InputError, match="is not installed|cannot be loaded"):
+    with pytest.raises(InputError, match=r"is not installed|cannot be loaded"):
         load_model(Universal(kind="universal", model=model, arguments=arguments, allow_pickle=True))
 
 

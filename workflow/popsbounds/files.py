@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["discard_staged", "replacing", "staged"]
+
+_STAGING = ".staged-"
 
 
 @contextmanager
@@ -20,3 +24,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def staged(path: Path) -> Path:
+    """Where this process may write a file, in a folder of its own beside it, until the file is whole.
+
+    The folder is made; whoever calls moves the file and removes the folder.
+    """
+    folder = path.parent / f"{_STAGING}{socket.gethostname()}-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / path.name
+
+
+def discard_staged(folder: Path) -> None:
+    """Remove what killed processes left of `staged` files anywhere in a folder."""
+    for left in [*folder.rglob(f"{_STAGING}*")]:
+        shutil.rmtree(left, ignore_errors=True)

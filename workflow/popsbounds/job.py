@@ -1,20 +1,30 @@
-"""What every job of the workflow does first: log, fix the threads, read the configuration."""
+"""What every job of the workflow does first and last: logs, threads, the configuration; the outputs."""
 
 from __future__ import annotations
 
+import atexit
+import json
 import logging
+import os
+import resource
+import shutil
 import sys
+import time
 import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import threadpoolctl
 
 from popsbounds.config import Config, parse_config
 from popsbounds.errors import InputError
+from popsbounds.files import staged
 
-__all__ = ["random_generator", "start"]
+__all__ = ["damaged", "random_generator", "start"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,12 +33,13 @@ def start(snakemake: Any) -> Config:
     """Set up the job that a script runs in.
 
     Log lines go to the rule's log file and to the terminal. BLAS runs on one
-    thread: results then do not depend on how many cores a job was given.
+    thread: results then do not depend on how many cores a job was given. Outputs
+    take their places, each at once, when the script ends well.
 
     Parameters
     ----------
     snakemake
-        The object Snakemake gives to a script.
+        The object Snakemake gives to a script; its outputs are changed.
 
     Returns
     -------
@@ -41,16 +52,84 @@ def start(snakemake: Any) -> Config:
     job = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     logging.basicConfig(level=logging.WARNING, format=f"[{job}] %(message)s", handlers=handlers, force=True)
     logging.getLogger("popsbounds").setLevel(logging.INFO)
-    sys.excepthook = _report
     threadpoolctl.threadpool_limits(limits=1)
+    _Job(snakemake)
     return parse_config(snakemake.config)
 
 
-def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if issubclass(kind, InputError):  # a message for the user; the traceback would bury it
-        _LOG.error("%s", error)
-    else:
-        _LOG.error("unexpected error", exc_info=(kind, error, traceback))
+class _Job:
+    """The end of a job, good or bad."""
+
+    def __init__(self, snakemake: Any) -> None:
+        self.began = time.monotonic()
+        self.made = [path for path in map(Path, snakemake.input) if path.parts[0] == "results"]
+        self.outputs: dict[Path, Path] = {}
+        self.failed = False
+        outputs = snakemake.output
+        named = dict(outputs.items())
+        for number, path in enumerate(outputs):
+            outputs[number] = self._stage(path)
+        for name, path in named.items():
+            setattr(outputs, name, self._stage(path))
+        sys.excepthook = self._report
+        atexit.register(self._end)
+
+    def _stage(self, path: str) -> str:
+        target = Path(path)
+        place = staged(target)
+        self.outputs[place] = target
+        return str(place)
+
+    def _report(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        self.failed = True
+        damage = damaged(self.made)
+        if damage or issubclass(kind, InputError):  # a message for the user; the traceback would bury it
+            _LOG.error("%s", *(damage[:1] or [error]))
+        else:
+            _LOG.error("unexpected error", exc_info=(kind, error, traceback))
+
+    def _end(self) -> None:
+        if not self.failed:
+            for place, target in self.outputs.items():
+                os.replace(place, target)
+        for folder in {place.parent for place in self.outputs}:
+            shutil.rmtree(folder, ignore_errors=True)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+        _LOG.info("took %.1f s, %.1f CPU-seconds, %.0f MB", time.monotonic() - self.began, seconds, megabytes)
+
+
+def damaged(paths: Iterable[Path]) -> list[InputError]:
+    """What is wrong with files that cannot be read, because they were cut off, say."""
+    found = []
+    for path in paths:
+        try:
+            _READERS.get(path.suffix, Path.exists)(path)
+        except Exception as error:  # readers raise what they like
+            reason = f"cannot be read ({type(error).__name__}: {error}); delete it and run again, all else is kept"
+            found.append(InputError(str(path), [reason]))
+    return found
+
+
+def _read_arrays(path: Path) -> None:
+    with np.load(path) as data:
+        for name in data.files:
+            data[name]
+
+
+def _read_frames(path: Path) -> None:
+    import ase.io
+
+    ase.io.read(path, ":", format="extxyz")
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".parquet": pd.read_parquet,
+    ".npz": _read_arrays,
+    ".npy": lambda path: np.load(path, mmap_mode="r"),
+    ".extxyz": _read_frames,
+    ".json": lambda path: json.loads(path.read_text()),
+}
 
 
 def random_generator(config: Config, *purpose: str | int) -> np.random.Generator:

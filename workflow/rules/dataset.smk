@@ -19,6 +19,7 @@ rule generate_frames:
         "../../envs/popsbounds.yaml"
     params:
         settings=lambda wildcards: generate_settings(),
+        folder=f"{OUT}/generate",
     message:
         "Generating diverse training frames"
     script:

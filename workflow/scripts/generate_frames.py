@@ -21,7 +21,7 @@ else:
     settings = snakemake.params.settings
     same = settings | {"generate": {key: value for key, value in settings["generate"].items() if key != "frames"}}
     name = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
-    so_far = Path(snakemake.output[0]).with_name(f"so_far_{name}.extxyz")
+    so_far = Path(snakemake.params.folder) / f"so_far_{name}.extxyz"
     known = [] if generate.known is None else read_labelled(generate.known)
     frames = generate_entropy(generate, config.descriptors, element, volume, random, so_far, known)
 ase.io.write(snakemake.output[0], frames, format="extxyz")
