@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from popsbounds.config import Config, parse_config
 from popsbounds.errors import InputError
 from popsbounds.files import staged
 
-__all__ = ["damaged", "random_generator", "start"]
+__all__ = ["damaged", "disk_trouble", "random_generator", "start"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,9 +83,11 @@ class _Job:
 
     def _report(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         self.failed = True
-        damage = damaged(self.made)
-        if damage or issubclass(kind, InputError):  # a message for the user; the traceback would bury it
-            _LOG.error("%s", *(damage[:1] or [error]))
+        messages: list[BaseException] = [*disk_trouble(error), *damaged(self.made)]
+        if issubclass(kind, InputError):
+            messages.append(error)
+        if messages:  # for the user; the traceback would bury it
+            _LOG.error("%s", messages[0])
         else:
             _LOG.error("unexpected error", exc_info=(kind, error, traceback))
 
@@ -97,6 +100,19 @@ class _Job:
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
         _LOG.info("took %.1f s, %.1f CPU-seconds, %.0f MB", time.monotonic() - self.began, seconds, megabytes)
+
+
+def disk_trouble(error: BaseException | None) -> list[InputError]:
+    """What is wrong with the disk, where that is what an error, or one that it came of, is about."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return [
+                InputError(
+                    "results", [f"{os.strerror(error.errno)}; mend that and run again, what is finished is kept"]
+                )
+            ]
+        error = error.__cause__ or error.__context__
+    return []
 
 
 def damaged(paths: Iterable[Path]) -> list[InputError]:
