@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report calibration potentials extremes universal extra test gpu dft benchmark lint format docs clean
+.PHONY: run report calibration potentials extremes universal extra test test-slurm gpu dft benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -47,6 +47,10 @@ extra: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# A SLURM cluster of one node is started on this machine, and stopped again. Needs root, and Debian's slurm-wlm and munge.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest tests/slurm
 
 # PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy.
 gpu:
