@@ -310,6 +310,8 @@ def test_pointwise_of_energies_alone_and_of_fixed_data(test_data: pd.DataFrame) 
     assert len(pointwise.parity_and_errors(energies).axes) == 2
     fixed = energies.assign(truth=0.0, mle=0.0, low=0.0, high=0.0)
     assert len(pointwise.parity_and_errors(fixed).axes) == 2
+    alike = energies.assign(mle=0.0, low=-1.0, high=1.0)  # bounds of one width
+    pointwise.parity_and_errors(alike).canvas.draw()
 
 
 def test_distributions_of_errors_and_deviations() -> None:

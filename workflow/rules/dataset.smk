@@ -19,7 +19,7 @@ rule generate_frames:
         "../../envs/popsbounds.yaml"
     params:
         settings=lambda wildcards: generate_settings(),
-        folder=f"{OUT}/generate",
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
     message:
         "Generating diverse training frames"
     script:

@@ -67,7 +67,7 @@ def _errors(axes: Axes, rows: pd.DataFrame, outside: np.ndarray, name: str, unit
             half[drawn & part], error[drawn & part], linestyle="none", marker="o", markersize=size,
             markeredgewidth=0, color=COLOURS[colour], alpha=_alpha(part), rasterized=True, zorder=3,
         )  # fmt: skip
-    axes.axline((left, left), (right, right), color=COLOURS["reference"], linewidth=0.7, zorder=4)
+    axes.axline((left, left), (10 * left, 10 * left), color=COLOURS["reference"], linewidth=0.7, zorder=4)
     axes.set_xlim(left / 1.5, right * 1.5)
     # The lowest errors are accidents and would fill the panel.
     axes.set_ylim(np.percentile(error[drawn], 1) / 1.5, max(error[drawn].max(), right) * 1.5)
