@@ -62,7 +62,7 @@ def jobs() -> pd.DataFrame:
     lines = subprocess.run(["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True).stdout
     found = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines.splitlines() if "JobId=" in line]
     table = pd.DataFrame(
-        found, columns=["JobId", "Comment", "Partition", "JobState", "RunTime", "TimeLimit", "TresPerNode"]
+        found, columns=["JobId", "Comment", "Partition", "JobState", "RunTime", "TimeLimit", "TresPerJob"]
     )
     table["rule"] = table["Comment"].str.extract(r"rule_([a-z_]+?)(?:_wildcards.*)?$", expand=False)
     return table.set_index("JobId")
@@ -126,7 +126,7 @@ def test_jobs_of_universal_potentials_go_where_the_gpus_are(project):
     assert on_gpu.sum() == 2
     assert set(mine.loc[on_gpu, "Partition"]) == {"gpu"}
     assert set(mine.loc[~on_gpu, "Partition"]) == {"cpu"}
-    assert mine.loc[on_gpu, "TresPerNode"].str.contains("gpu").all()
+    assert mine.loc[on_gpu, "TresPerJob"].str.contains("gpu").all()
 
 
 SLOW = """
@@ -179,7 +179,7 @@ def test_a_node_that_goes_down_in_mid_run(project):
         update = ["scontrol", "update", f"nodename={node}"]
         subprocess.run([*update, "state=down", "reason=test"], check=True)
         time.sleep(3)
-        subprocess.run([*update, "state=resume"], check=True)
+        subprocess.run([*update, "state=resume"], check=False)  # it may be back of itself
         assert process.wait() == 0
     states = jobs().drop(before.index).query("rule == 'compute_baseline'")["JobState"].tolist()
     assert states[-1] == "COMPLETED"
