@@ -152,41 +152,6 @@ def slow(project: Path) -> dict:
     return STUDY | {"properties": {"own": own}, "ensemble": {"members": 2}}
 
 
-def started(project: Path, process: subprocess.Popen) -> None:
-    while not (project / "first").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.5)
-
-
-def test_a_job_past_its_time_limit_is_tried_again_with_more(project):
-    before = jobs()
-    done, _ = run(project, slow(project), "--set-resources", "compute_baseline:runtime=attempt")
-    assert done.returncode == 0, done.stdout + done.stderr
-    mine = jobs().drop(before.index)
-    tries = mine[mine["rule"] == "compute_baseline"]
-    assert tries["JobState"].tolist() == ["TIMEOUT", "COMPLETED"]
-    assert tries["TimeLimit"].tolist() == ["00:01:00", "00:02:00"]
-
-
-def test_a_node_that_goes_down_in_mid_run(project):
-    study = slow(project)
-    (project / "config" / "study.yaml").write_text(yaml.safe_dump(study))
-    node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.split()[0]
-    before = jobs()
-    command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--configfile", "config/study.yaml"]
-    with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        started(project, process)
-        update = ["scontrol", "update", f"nodename={node}"]
-        subprocess.run([*update, "state=down", "reason=test"], check=True)
-        time.sleep(3)
-        subprocess.run([*update, "state=resume"], check=False)  # it may be back of itself
-        assert process.wait() == 0
-    states = jobs().drop(before.index).query("rule == 'compute_baseline'")["JobState"].tolist()
-    assert states[-1] == "COMPLETED"
-    assert len(states) >= 2 or states == ["COMPLETED"]
-    assert (project / "results/small/tables/bounds.parquet").exists()
-
-
 def test_a_machine_with_a_slurm_of_its_own_is_left_alone(tmp_path):
     """This one, to whoever asks for another cluster."""
     config = Path("/etc/slurm/slurm.conf")
