@@ -182,7 +182,7 @@ def test_a_file_that_was_cut_off(copy, undisturbed, file):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder whose results are on a file system of four megabytes."""
+    """A folder whose results are on a file system of 600 kilobytes."""
     disk = tmp_path / "results"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", disk]

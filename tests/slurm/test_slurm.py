@@ -20,7 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent))
-from test_faults import STUDY, TABLES  # noqa: E402
+from test_faults import STUDY, tables  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,18 +58,12 @@ def run(
 
 
 def jobs() -> pd.DataFrame:
-    """Every job that SLURM has seen, but for those of Snakemake's arrays' heads."""
+    """Every job that SLURM has seen."""
     lines = subprocess.run(["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True).stdout
     found = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines.splitlines() if "JobId=" in line]
-    table = pd.DataFrame(
-        found, columns=["JobId", "Comment", "Partition", "JobState", "RunTime", "TimeLimit", "TresPerJob"]
-    )
+    table = pd.DataFrame(found, columns=["JobId", "Comment", "Partition", "JobState", "TimeLimit", "TresPerJob"])
     table["rule"] = table["Comment"].str.extract(r"rule_([a-z_]+?)(?:_wildcards.*)?$", expand=False)
     return table.set_index("JobId")
-
-
-def tables(project: Path) -> dict[str, bytes]:
-    return {name: (project / f"results/small/tables/{name}.parquet").read_bytes() for name in TABLES}
 
 
 def spent(project: Path, study: str) -> float:

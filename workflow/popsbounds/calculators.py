@@ -48,7 +48,8 @@ class CachedCalculator(EvaluatedCalculator):
         super().__init__()
         self.factory, self.settings = factory, settings
         self.implemented_properties = ["energy", "forces"]
-        made = [factory(**arguments) for arguments in (settings.arguments, self._arguments(0))]
+        kinds = [settings.arguments, *([self._arguments(0)] if settings.small_cells else [])]
+        made = [factory(**arguments) for arguments in kinds]  # all of them, so that each may refuse its arguments
         if all("stress" in calculator.implemented_properties for calculator in made):
             self.implemented_properties.append("stress")
 

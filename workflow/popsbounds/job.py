@@ -12,7 +12,8 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -83,13 +84,12 @@ class _Job:
 
     def _report(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         self.failed = True
-        messages: list[BaseException] = [*disk_trouble(error), *damaged(self.made)]
-        if issubclass(kind, InputError):
-            messages.append(error)
-        if messages:  # for the user; the traceback would bury it
-            _LOG.error("%s", messages[0])
-        else:
+        told: list[BaseException] = [error] if issubclass(kind, InputError) else []
+        message = next(chain(disk_trouble(error), damaged(self.made), told), None)
+        if message is None:
             _LOG.error("unexpected error", exc_info=(kind, error, traceback))
+        else:  # for the user; the traceback would bury it
+            _LOG.error("%s", message)
 
     def _end(self) -> None:
         if not self.failed:
@@ -102,29 +102,25 @@ class _Job:
         _LOG.info("took %.1f s, %.1f CPU-seconds, %.0f MB", time.monotonic() - self.began, seconds, megabytes)
 
 
-def disk_trouble(error: BaseException | None) -> list[InputError]:
+def disk_trouble(error: BaseException | None) -> Iterator[InputError]:
     """What is wrong with the disk, where that is what an error, or one that it came of, is about."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            return [
-                InputError(
-                    "results", [f"{os.strerror(error.errno)}; mend that and run again, what is finished is kept"]
-                )
-            ]
+            reason = f"{os.strerror(error.errno)}; mend that and run again, what is finished is kept"
+            yield InputError("results", [reason])
         error = error.__cause__ or error.__context__
-    return []
 
 
-def damaged(paths: Iterable[Path]) -> list[InputError]:
+def damaged(paths: Iterable[Path]) -> Iterator[InputError]:
     """What is wrong with files that cannot be read, because they were cut off, say."""
-    found = []
     for path in paths:
+        if path.suffix not in _READERS:
+            continue
         try:
-            _READERS.get(path.suffix, Path.exists)(path)
+            _READERS[path.suffix](path)
         except Exception as error:  # readers raise what they like
             reason = f"cannot be read ({type(error).__name__}: {error}); delete it and run again, all else is kept"
-            found.append(InputError(str(path), [reason]))
-    return found
+            yield InputError(str(path), [reason])
 
 
 def _read_arrays(path: Path) -> None:
