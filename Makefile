@@ -38,7 +38,7 @@ extremes: $(READY)
 # CHGNet under a linear corrector, and rival posteriors on the same data.
 universal:
 	$(MAKE) extra EXTRA=chgnet
-	$(MAKE) run calibration STUDY=universal
+	$(MAKE) calibration run STUDY=universal
 
 # What is optional: EXTRA=gpu, dft, chgnet, sevennet or mace. SevenNet and MACE want different versions of e3nn: give one of them an
 # environment of its own, such as VENV=.venv-mace.

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -33,16 +34,20 @@ def cluster(tmp_path_factory):
     subprocess.run([HERE / "cluster", "down", folder], check=True)
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
+def copied(folder: Path) -> Path:
     """A copy of the project, as users have one."""
     leave = shutil.ignore_patterns(".venv*", "results", ".git", ".snakemake", ".*_cache", "slurm_logs", ".hypothesis")
-    copy = Path(shutil.copytree(ROOT, tmp_path / "project", ignore=leave, symlinks=True))
+    copy = Path(shutil.copytree(ROOT, folder / "project", ignore=leave, symlinks=True))
     # This cluster does not mind being asked often.
     profile = copy / "profiles" / "slurm" / "config.yaml"
     often = {"slurm-init-seconds-before-status-checks": 2, "seconds-between-status-checks": 2}
     profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | often))
     return copy
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    return copied(tmp_path)
 
 
 def run(
@@ -61,7 +66,9 @@ def jobs() -> pd.DataFrame:
     """Every job that SLURM has seen."""
     lines = subprocess.run(["scontrol", "show", "job", "--oneliner"], capture_output=True, text=True, check=True).stdout
     found = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines.splitlines() if "JobId=" in line]
-    table = pd.DataFrame(found, columns=["JobId", "Comment", "Partition", "JobState", "TimeLimit", "TresPerJob"])
+    table = pd.DataFrame(
+        found, columns=["JobId", "Comment", "Partition", "JobState", "TimeLimit", "TresPerJob", "Restarts"]
+    )
     table["rule"] = table["Comment"].str.extract(r"rule_([a-z_]+?)(?:_wildcards.*)?$", expand=False)
     return table.set_index("JobId")
 
@@ -113,7 +120,7 @@ def test_jobs_of_universal_potentials_go_where_the_gpus_are(project):
         "ensemble": {"members": 4},
     }
     before = jobs()
-    done, _ = run(project, study)
+    done, _ = run(project, study, "--until", "compute_descriptors")
     assert done.returncode == 0, done.stdout + done.stderr
     mine = jobs().drop(before.index)
     on_gpu = mine["rule"] == "compute_descriptors"
@@ -130,20 +137,75 @@ from pathlib import Path
 from popsbounds.structures import supercell
 
 
-def quantities(potential, element, volume, folder):
-    first = Path(folder) / "first"
+def quantities(potential, element, volume):
+    first = Path("first")
     if not first.exists():
         first.touch()
         time.sleep(600)
     yield "bcc", "volume", "A3", potential.crystal("bcc", supercell("bcc", element, volume, 1)).volume
 """
+# The first job of its property never ends.
+SLOW_STUDY = STUDY | {"properties": {"own": {"slow": {"file": "slow.py"}}}, "ensemble": {"members": 2}}
 
 
-def slow(project: Path) -> dict:
-    """A study with a property of which the first job never ends."""
+AGAIN = ["--forcerun", "compute_baseline"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A project in which that study is done."""
+    project = copied(tmp_path_factory.mktemp("finished"))
     (project / "slow.py").write_text(SLOW)
-    own = {"slow": {"file": "slow.py", "arguments": {"folder": str(project)}}}
-    return STUDY | {"properties": {"own": own}, "ensemble": {"members": 2}}
+    (project / "first").touch()
+    done, _ = run(project, SLOW_STUDY, profile="profiles/ci")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def slow(finished, tmp_path) -> Path:
+    """The same, but the first job is to come."""
+    project = Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+    (project / "first").unlink()
+    return project
+
+
+def test_a_job_past_its_time_limit_is_tried_again_with_more(slow):
+    before, undisturbed = jobs(), tables(slow)
+    done, _ = run(slow, SLOW_STUDY, *AGAIN, "--set-resources", "compute_baseline:runtime=attempt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    mine = jobs().drop(before.index)
+    tries = mine[mine["rule"] == "compute_baseline"]
+    assert tries["JobState"].tolist() == ["TIMEOUT", "COMPLETED"]
+    assert tries["TimeLimit"].tolist() == ["00:01:00", "00:02:00"]
+    assert tables(slow) == undisturbed
+
+
+def test_a_node_that_is_drained_and_goes_down_in_mid_run(slow):
+    node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.split()[0]
+
+    def set_state(state: str) -> None:
+        subprocess.run(["scontrol", "update", f"nodename={node}", f"state={state}", "reason=test"], check=True)
+
+    def lose_the_node() -> None:
+        while not (slow / "first").exists():
+            time.sleep(0.5)
+        set_state("drain")
+        set_state("down")
+        time.sleep(3)
+        waiting.extend(jobs().drop(before.index)["JobState"])
+        set_state("resume")
+
+    before, undisturbed, waiting = jobs(), tables(slow), []
+    saboteur = threading.Thread(target=lose_the_node, daemon=True)
+    saboteur.start()
+    done, _ = run(slow, SLOW_STUDY, *AGAIN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert waiting == ["PENDING"]  # SLURM puts it into the queue again
+    lost = jobs().drop(before.index).query("rule == 'compute_baseline'")
+    assert lost["JobState"].tolist() == ["COMPLETED"]
+    assert lost["Restarts"].tolist() == ["1"]
+    assert tables(slow) == undisturbed
 
 
 def test_a_machine_with_a_slurm_of_its_own_is_left_alone(tmp_path):

@@ -273,10 +273,7 @@ def posteriors(study: str | Path) -> str:
     seconds = pd.DataFrame({case: pd.read_csv(path, index_col=0)["seconds"] for case, path in files.items()})
     rows = [
         ["time to fit beyond the ridge regression (s)", *seconds.columns],
-        *(
-            [name, *(f"{s:.0f}" for s in line)]
-            for name, line in seconds.reindex(table["posterior"].unique()).iterrows()
-        ),
+        *([name, *map(_number, line)] for name, line in seconds.reindex(table["posterior"].unique()).iterrows()),
     ]
     pages.append(_markdown(rows))
     return "\n\n".join(pages)

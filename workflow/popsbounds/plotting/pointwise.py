@@ -100,7 +100,8 @@ def parity_and_errors(pointwise: pd.DataFrame) -> Figure:
                label="MLE, truth outside the bounds"),
         Line2D([], [], color=COLOURS["range"], linewidth=2, label="members, lowest to highest"),
     ]  # fmt: skip
-    fig.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.2, handletextpad=0.5)
+    ncols = 3 if len(kinds) > 1 else 1  # as wide as the panels
+    fig.legend(handles=handles, loc="outside upper left", ncols=ncols, columnspacing=1.2, handletextpad=0.5)
     return fig
 
 
