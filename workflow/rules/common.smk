@@ -13,7 +13,7 @@ HOW = {"method", "levels", "tolerance"}  # of a property's settings: what the ML
 # Jobs that run the potential: universal ones exclude each other in one environment, and may want a GPU.
 MODEL = None if SNAP else STUDY.descriptors.model
 MODEL_ENV = f"../../envs/{MODEL if MODEL in MODELS else 'popsbounds'}.yaml"
-MODEL_GPUS = int(not SNAP and STUDY.descriptors.device != "cpu")
+MODEL_GPUS = STUDY.engine.gpus if SNAP else int(STUDY.descriptors.device != "cpu")
 CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
