@@ -54,6 +54,16 @@ def member_settings(name):
     return property_settings(name) | propagate
 
 
+def memory(base_mb, per_input_mb):
+    """Memory (MB) that grows with the size of a job's input, and from one try to the next."""
+    return lambda wildcards, input, attempt: attempt * round(base_mb + per_input_mb * input.size_mb)
+
+
+def minutes(base, per_input_mb):
+    """Time limit (min) that grows with the size of a job's input, and from one try to the next."""
+    return lambda wildcards, input, attempt: attempt * round(base + per_input_mb * input.size_mb)
+
+
 def fan_out():
     """Files of all members, whichever way they are propagated."""
     return [

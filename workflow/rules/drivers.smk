@@ -17,8 +17,8 @@ rule attribute_variance:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(2000, 3),
+        runtime=minutes(60, 0.1),
     params:
         settings=settings("fit"),
     message:

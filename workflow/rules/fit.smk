@@ -33,8 +33,8 @@ rule accumulate_moments:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(1000, 3),
+        runtime=minutes(30, 0.1),
     message:
         "Pass 1: moments of shard {wildcards.shard}"
     script:
@@ -50,6 +50,8 @@ rule fit_ridge:
         f"{OUT}/logs/fit_ridge.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        mem_mb=memory(1000, 3),
     params:
         settings=settings("descriptors", "elements")
         | {"regularisation": STUDY.fit.regularisation, "components": STUDY.fit.components},
@@ -72,8 +74,8 @@ rule accumulate_corrections:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(1000, 3),
+        runtime=minutes(30, 0.1),
     params:
         settings=settings("fit"),
     message:
@@ -92,6 +94,8 @@ rule prepare_posterior:
         f"{OUT}/logs/prepare_posterior.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        mem_mb=memory(1000, 3),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -114,8 +118,8 @@ rule measure_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(1000, 3),
+        runtime=minutes(30, 0.1),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -143,8 +147,8 @@ rule fit_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(1000, 3),
+        runtime=minutes(30, 0.1),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -169,8 +173,8 @@ rule predict_test:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=memory(2000, 3),
+        runtime=minutes(30, 0.1),
     params:
         settings=settings("fit", "ensemble"),
     message:

@@ -22,6 +22,8 @@ rule gather_properties:
         f"{OUT}/logs/gather_properties.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        mem_mb=memory(1000, 60),
     params:
         settings=settings("propagate"),
     message:
@@ -59,6 +61,8 @@ rule summarise_properties:
         f"{OUT}/logs/summarise_properties.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        mem_mb=memory(1000, 150),
     params:
         settings=settings("properties", "ensemble"),
     message:
