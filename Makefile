@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report calibration potentials extremes universal extra test test-slurm gpu dft benchmark lint format docs clean
+.PHONY: run report plan calibration potentials extremes universal extra test test-slurm gpu dft benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -24,6 +24,11 @@ run: $(READY) report
 report: $(READY)
 	$(SNAKEMAKE)
 	$(SNAKEMAKE) --report results/$(STUDY)/report.html
+
+# Jobs, CPU time, memory and disk of a study, before it runs; CORES=100 MEMBERS=10000 for other numbers than its own.
+plan: $(READY)
+	@$(BIN)/python -m popsbounds.plan config/$(STUDY).yaml $(if $(filter-out all,$(CORES)),--cores $(CORES)) \
+	  $(if $(MEMBERS),--members $(MEMBERS))
 
 calibration: $(READY)
 	$(SNAKEMAKE) calibration
@@ -64,6 +69,7 @@ dft:
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/fit.py
 	$(BIN)/python tests/benchmarks/propagation.py
+	$(BIN)/python tests/benchmarks/plan.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
