@@ -4,6 +4,11 @@ Figures are built without pyplot, so nothing is global and no display is needed;
 `popsbounds.plotting.style.save` writes them.
 """
 
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.figure import Figure
+
 from popsbounds.plotting.coefficients import coefficient_distributions
 from popsbounds.plotting.drivers import variance_drivers
 from popsbounds.plotting.elastic import elastic_constants
@@ -20,9 +25,9 @@ from popsbounds.plotting.sampling import sampled_against_analytic
 from popsbounds.plotting.spearman import rank_correlations
 from popsbounds.plotting.surfaces import surface_energy
 
-__all__ = ["FIGURES"]
+__all__ = ["FIGURES", "draw"]
 
-FIGURES = {
+FIGURES: dict[str, Callable[..., Figure]] = {
     "pointwise": parity_and_errors,
     "formation_energy": formation_energy,
     "volume": volume,
@@ -45,3 +50,19 @@ FIGURES = {
     "environments": descriptor_space,
 }
 """What draws each figure of a study, from its table or tables."""
+
+
+def draw(name: str, *tables: pd.DataFrame) -> Figure:
+    """Draw a figure.
+
+    Parameters
+    ----------
+    name
+        A key of `FIGURES`, or ``own_`` and the name of a property of the user's own.
+    tables
+        What it is drawn from.
+    """
+    if name.startswith("own_"):
+        of = name.removeprefix("own_")
+        return FIGURES["own"](*(table[table["property"] == of] for table in tables))
+    return FIGURES[name](*tables)
