@@ -3,6 +3,8 @@
 STUDY ?= demo
 CORES ?= all
 PYTHON ?= python3
+PAPER ?= standin
+MPTRJ := ../shared/data/mptrj_random_1k.extxyz.xz
 GPAW_CONFIG ?= $(CURDIR)/envs/gpaw.py
 
 VENV ?= .venv
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report plan calibration potentials extremes universal extra test test-slurm gpu dft benchmark lint format docs clean
+.PHONY: run report plan calibration potentials extremes universal paper extra test test-slurm gpu dft benchmark lint format docs clean
 
 run: $(READY) report
 	@echo
@@ -44,6 +46,17 @@ extremes: $(READY)
 universal:
 	$(MAKE) extra EXTRA=chgnet
 	$(MAKE) calibration run STUDY=universal
+
+# The paper's figures and tables, and what becomes of its claims: results/paper/paper.md. PAPER=demo is quicker.
+paper: $(READY)
+	$(MAKE) report STUDY=$(PAPER)
+ifneq ($(wildcard $(MPTRJ)),)
+	$(MAKE) universal
+else
+	@echo "$(MPTRJ) is not there: no universal potential (Figs. 12 and 13)"
+endif
+	@$(BIN)/python -m popsbounds.paper results/paper results/$(PAPER) \
+	  $(if $(wildcard $(MPTRJ)),results/universal)
 
 # What is optional: EXTRA=gpu, dft, chgnet, sevennet or mace. SevenNet and MACE want different versions of e3nn: give one of them an
 # environment of its own, such as VENV=.venv-mace.

@@ -17,9 +17,11 @@ from ase.build import bulk
 
 from popsbounds.config import load_config
 from popsbounds.ensemble import Ensemble
+from popsbounds.paper import write_paper
 from popsbounds.propagate import DTYPES
 from popsbounds.report import beside_paper, posteriors, summary
 from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS, principal
+from popsbounds.study import load_study
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
@@ -330,6 +332,21 @@ def test_nothing_is_left_to_do_and_a_change_reruns_what_depends_on_it(study, tmp
     assert "propagate_members" in jobs
     assert "fit_posterior" not in jobs
     assert "compute_descriptors" not in jobs
+
+
+def test_the_papers_figures_and_tables(study, tmp_path):
+    found = load_study(study / "results" / "tiny")
+    text = write_paper(tmp_path / "paper", found).read_text()
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert len(links) >= 12
+    for link in links:
+        assert (tmp_path / "paper" / link).stat().st_size > 1000
+    for where in range(1, 6):
+        assert f"**Table {where}." in text
+    line = found.tables["bounds"].query("structure == '110' and property == 'sia' and quantity == 'formation_energy'")
+    line = line[line["method"] == "auto"].iloc[0]
+    numbers = " / ".join(f"{line[n]:.3g}" for n in ("mle_error", "std", "low_error", "high_error"))
+    assert f"| 110 | {numbers} | 0.909 / 0.758 / -1.32 / 2.98 |" in text
 
 
 def test_one_job_gives_the_same_tables_as_two(study, tmp_path):

@@ -1,0 +1,371 @@
+"""The paper's figures and tables, drawn from studies of one's own, and what becomes of its claims.
+
+``python -m popsbounds.paper results/paper results/standin results/universal``
+writes a folder with a page, ``paper.md``, and the figures; the second study,
+for the universal potential, may be left out.
+
+Source: Perez, Subramanyam, Maliyov & Swinburne, npj Comput. Mater. 11, 263 (2025).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from popsbounds.config import Universal
+from popsbounds.plotting.style import save
+from popsbounds.statistics import paper_tables, principal
+from popsbounds.study import Study, load_study
+from popsbounds.text import markdown, shown_number
+
+__all__ = ["CLAIMS", "FIGURES", "Claim", "claims_table", "write_paper"]
+
+_REPRODUCED, _DIFFERS, _NOT_HERE = "reproduced", "differs", "not testable here"
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """One of the paper's figures, and ours that stand for it."""
+
+    number: str
+    title: str
+    figures: tuple[str, ...]
+    universal: bool = False
+
+
+FIGURES = [
+    PaperFigure("1", "Held-out energies and forces: errors and envelopes", ("pointwise",)),
+    PaperFigure("2", "Errors against what the ensemble predicts", ("deviations", "coverage")),
+    PaperFigure(
+        "3", "Phases: formation energies, volumes, bulk moduli", ("formation_energy", "volume", "bulk_modulus")
+    ),
+    PaperFigure("4", "Rank correlations", ("spearman",)),
+    PaperFigure("5", "Transformation paths", ("transformation_paths",)),
+    PaperFigure("6", "Phonons", ("phonons",)),
+    PaperFigure("7", "Self-interstitials", ("sia",)),
+    PaperFigure("8", "Surfaces", ("surface_energy",)),
+    PaperFigure("9", "A vacancy's hop", ("barrier",)),
+    PaperFigure("10 and 11", "Implicit against explicit propagation: volumes and barrier", ("implicit",)),
+    PaperFigure("12", "A universal potential", ("pointwise", "deviations"), universal=True),
+    PaperFigure("13", "Bagging beside POPS", ("posteriors",), universal=True),
+    PaperFigure("14 and 15", "Coefficients: distributions and correlations", ("coefficients",)),
+]
+"""The paper's figures in its order. The numbers of 3, 7 and 8 are known from the paper's tables, others are counted."""
+
+# Title, property and quantity of each of the paper's tables; what the third holds is not known to us.
+TABLES = [
+    ("Table 1", "Formation energies of phases relative to bcc", "formation", "formation_energy"),
+    ("Table 2", "Volumes of phases relative to bcc's", "formation", "relative_volume"),
+    ("Table 3", "Bulk moduli of phases (the paper's third table could not be read)", "formation", "bulk_modulus"),
+    ("Table 4", "Formation energies of self-interstitials", "sia", "formation_energy"),
+    ("Table 5", "Surface energies", "surface", "surface_energy"),
+]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something the paper says, and how a study answers.
+
+    Attributes
+    ----------
+    where, says
+        Figure or table of the paper; the claim in our words.
+    measure
+        Finds, in a study, what was measured and whether it agrees; LookupError where the study has no such table.
+    why
+        What a difference comes from, as far as is known.
+    universal
+        Whether it is about the universal potential.
+    """
+
+    where: str
+    says: str
+    measure: Callable[[Study], tuple[str, bool]]
+    why: str = ""
+    universal: bool = False
+
+
+def _bracketed(name: str, *quantities: str) -> Callable[[Study], tuple[str, bool]]:
+    """Are all references of a property within the members' bounds?"""
+
+    def measure(study: Study) -> tuple[str, bool]:
+        rows = principal(study.tables["bounds"])
+        wanted = (rows["property"] == name) & rows["quantity"].isin(quantities) & rows["bracketed"].notna()
+        rows = rows[wanted & (rows["std"] > 0)]  # not the zero of relative quantities
+        if rows.empty:
+            raise LookupError(name)
+        inside = rows["bracketed"].astype(bool)
+        outside = sorted({str(structure) for structure in rows.loc[~inside, "structure"]})
+        what = "points of curves" if rows["coordinate"].notna().all() else "references"
+        tail = f"; outside: {', '.join(outside)}" if outside else ""
+        return f"{inside.sum():,} of {len(rows):,} {what} inside{tail}", bool(inside.all())
+
+    return measure
+
+
+def _ratios(name: str, quantity: str) -> Callable[[Study], tuple[str, bool]]:
+    """Mean error over standard deviation and over range, within a factor of two of the paper's."""
+
+    def measure(study: Study) -> tuple[str, bool]:
+        line = _line(principal(study.tables["std_ratio"]), property=name, quantity=quantity)
+        names = ("mean_error_over_std", "mean_error_over_range")
+        pairs = [(float(line[name]), float(line[f"paper_{name}"])) for name in names]
+        if not np.isfinite(pairs).all():
+            raise LookupError(name)
+        text = f"{shown_number(pairs[0][0])} and {shown_number(pairs[1][0])}"
+        return text, all(0.5 <= ours / theirs <= 2 for ours, theirs in pairs)
+
+    return measure
+
+
+def _line(table: pd.DataFrame, **wanted: str) -> pd.Series:
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    if table.empty:
+        raise LookupError(str(wanted))
+    return table.iloc[0]
+
+
+def _held_out(study: Study) -> tuple[str, bool]:
+    posterior, table = study.config.fit.posterior, study.tables["calibration"]
+    members = study.config.ensemble.members
+    parts = []
+    for kind, name in (("energy", "energies"), ("force", "forces")):
+        rows = table[(table["kind"] == kind) & (table["posterior"] == posterior)]
+        if len(rows):
+            parts.append((name, float(rows["EV"].iloc[0])))
+    text = ", ".join(f"{100 * ev:.1f} % of {name}" for name, ev in parts)
+    return f"outside: {text} ({posterior}, {members} members)", all(ev <= 0.05 for _, ev in parts)
+
+
+def _error_over_std(study: Study) -> tuple[str, bool]:
+    table = study.tables["calibration"]
+    rows = table[table["posterior"] == study.config.fit.posterior]
+    numbers = dict(zip(rows["kind"], rows["error_over_std"], strict=True))
+    text = ", ".join(f"{shown_number(number)} ({kind})" for kind, number in numbers.items())
+    return f"mean error/std {text}", all(0.5 <= number <= 1.5 for number in numbers.values())
+
+
+def _bulk_modulus_ratio(study: Study) -> tuple[str, bool]:
+    rows = principal(study.tables["bounds"]).query("property == 'formation' and quantity == 'bulk_modulus'")
+    ratio = (rows["mle"] / rows["reference"]).dropna()
+    if ratio.empty:
+        raise LookupError("bulk modulus")
+    return f"MLE over reference {ratio.min():.2f} to {ratio.max():.2f}", bool(abs(ratio.median() - 1) < 0.1)
+
+
+def _spearman(study: Study) -> tuple[str, bool]:
+    table = study.tables["spearman"]
+    table = table[table["member"].isna() & (table["quantity"].isin(_RANKED))].dropna(subset=["rho"])
+    if table.empty:
+        raise LookupError("spearman")
+    parts = [
+        f"{line.property} {line.quantity.replace('_', ' ')} {line.rho:.2f} ({line.mean_rho:.2f} ± {line.std_rho:.2f})"
+        for line in table.itertuples()
+    ]
+    return "; ".join(parts), bool(table["within_one_std"].astype(bool).all())
+
+
+_RANKED = ["formation_energy", "relative_volume", "surface_energy"]
+
+
+def _barrier_error(study: Study) -> tuple[str, bool]:
+    line = _line(principal(study.tables["bounds"]), property="neb", quantity="barrier")
+    if pd.isna(line["mle_error"]):
+        raise LookupError("barrier")
+    error, inside = float(line["mle_error"]), bool(line["bracketed"])
+    return f"error {error:+.2f} eV, {'bracketed' if inside else 'outside'}", inside and error > 0
+
+
+def _implicit(study: Study) -> tuple[str, bool]:
+    table = study.tables["truncation"]
+    first = table[(table["method"] == "implicit") & (table["level"] == "first")]
+    wanted = first["quantity"].isin(["volume", "barrier"]) & first["median_relative_error"].notna()
+    worst = first[wanted].groupby("quantity")["median_relative_error"].max()
+    if worst.empty:
+        raise LookupError("implicit")
+    text = ", ".join(f"{name} {100 * value:.2g} %" for name, value in worst.items())
+    return f"first order, median of the worst structure: {text}", bool((worst < 0.04).all())
+
+
+def _universal_bounds(study: Study) -> tuple[str, bool]:
+    line = _rival(study, study.config.fit.posterior)
+    text = f"{100 * line['EV']:.1f}{_spread(line)} % outside, {1000 * line['mean_width']:.0f} meV/atom wide"
+    return f"{_data(study)}: {text}", bool(line["EV"] <= 0.05)
+
+
+def _bagging(study: Study) -> tuple[str, bool]:
+    raw, rescaled = (_rival(study, name) for name in ("bagging", "bagging, rescaled"))
+    text = [f"{100 * line['EV']:.0f}{_spread(line)} %" for line in (raw, rescaled)]
+    worse = rescaled["EV"] > 2 * _rival(study, study.config.fit.posterior)["EV"]
+    return f"raw {text[0]}, rescaled {text[1]} outside", bool(raw["EV"] > 0.5 and worse)
+
+
+_RIVALS = {"gaussian": "Gaussian", "hypercube": "hypercube", "ensemble": "POPS ensemble, all rows"}
+
+
+def _rival(study: Study, name: str) -> pd.Series:
+    table = study.tables["posteriors"]
+    rows = table[(table["draw"] == "") & ~table["conformal"] & (table["kind"] == "energy")]
+    return _line(rows, case=rows["case"].iloc[0], posterior=_RIVALS.get(name, name))
+
+
+def _spread(line: pd.Series) -> str:
+    return f" ± {100 * line['EV_std']:.1f}" if line["n_splits"] > 1 else ""
+
+
+def _data(study: Study) -> str:
+    fit = json.loads((study.folder / "fit" / "summary.json").read_text())
+    model = study.config.descriptors
+    name = model.model if isinstance(model, Universal) else "SNAP"
+    return f"{name}, {fit['N']:,} rows, {fit['P']:,} parameters"
+
+
+_STAND_IN = "another potential, other data: what the form cannot match is not the paper's"
+_BCC_AGAIN = "where a path is bcc again every potential has 0, and a reference what its k-points leave"
+
+CLAIMS = [
+    Claim("Fig. 1", "The envelope holds nearly all held-out energies and forces.", _held_out, "more than 5 %"),
+    Claim("Fig. 2", "The ensemble's spread says how large errors are.", _error_over_std),
+    Claim("Fig. 3", "All formation energies are bracketed.", _bracketed("formation", "formation_energy")),
+    Claim("Table 1", "Mean error/std 1.21, error/range 0.19.", _ratios("formation", "formation_energy"), _STAND_IN),
+    Claim("Fig. 3", "All volumes are bracketed.", _bracketed("formation", "relative_volume")),
+    Claim("Table 2", "Mean error/std 0.52, error/range 0.085.", _ratios("formation", "relative_volume"), _STAND_IN),
+    Claim("Fig. 3", "All bulk moduli are bracketed.", _bracketed("formation", "bulk_modulus")),
+    Claim("text", "Bulk moduli are right to within a few per cent.", _bulk_modulus_ratio),
+    Claim(
+        "Fig. 4",
+        "MLE and reference rank structures alike within one standard deviation of what members do.",
+        _spearman,
+        "few structures: one pair in another order can move ρ by more than a standard deviation",
+    ),
+    Claim("Fig. 5", "Transformation paths are bracketed.", _bracketed("path", "path_energy"), _BCC_AGAIN),
+    Claim("Fig. 6", "Phonons are bracketed.", _bracketed("phonon", "branch_1", "branch_2", "branch_3")),
+    Claim("Fig. 7", "All interstitials are bracketed.", _bracketed("sia", "formation_energy")),
+    Claim("Table 4", "Mean error/std 0.99, error/range 0.16.", _ratios("sia", "formation_energy"), _STAND_IN),
+    Claim("Fig. 8", "All surfaces are bracketed.", _bracketed("surface", "surface_energy")),
+    Claim("Table 5", "Mean error/std 0.24, error/range 0.045.", _ratios("surface", "surface_energy"), _STAND_IN),
+    Claim("Fig. 9", "The barrier is 0.5 eV too high, and bracketed.", _barrier_error, _STAND_IN),
+    Claim("Figs. 10, 11", "Implicit volumes and barriers are within 4 % of explicit ones.", _implicit),
+    Claim(
+        "Fig. 12",
+        "MACE-MPA-0 over the Materials Project: 1 % of energies outside.",
+        _universal_bounds,
+        "fewer data: the violation falls as data are added",
+        universal=True,
+    ),
+    Claim("Fig. 13", "Five bagged correctors: 80 % outside, rescaled 14 %.", _bagging, universal=True),
+]
+"""What the paper says, in its order."""
+
+
+def claims_table(study: Study, universal: Study | None) -> list[list[str]]:
+    """Each claim, what was measured, and the verdict; the first row is the head."""
+    rows = [["paper", "claim", "measured here", "verdict"]]
+    for claim in CLAIMS:
+        asked = universal if claim.universal else study
+        try:
+            if asked is None:
+                raise LookupError
+            found, agrees = claim.measure(asked)
+        except LookupError:
+            rows.append([claim.where, claim.says, "no such table in the study", _NOT_HERE])
+            continue
+        why = f" ({claim.why})" if claim.why else ""
+        rows.append([claim.where, claim.says, found, _REPRODUCED if agrees else f"{_DIFFERS}{why}"])
+    return rows
+
+
+def write_paper(folder: str | Path, study: Study, universal: Study | None = None) -> Path:
+    """Write the page and its figures.
+
+    Parameters
+    ----------
+    folder
+        Is made.
+    study
+        With properties.
+    universal
+        Of a universal potential, with its rivals compared; None for none.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "paper.md"
+    page.write_text("\n\n".join(_page(folder, study, universal)) + "\n")
+    return page
+
+
+def _page(folder: Path, study: Study, universal: Study | None) -> Iterator[str]:
+    yield "# The paper, regenerated"
+    also = f"; the universal potential from {_about(universal)}" if universal else ""
+    yield (
+        "Figures and tables of Perez, Subramanyam, Maliyov & Swinburne, *npj Comput. Mater.* **11**, 263 (2025), in "
+        f"their order, from {_about(study)}{also}."
+    )
+    yield "## Verdicts"
+    yield markdown(claims_table(study, universal))
+    yield "## Tables"
+    for number, title, name, quantity in TABLES:
+        rows = _table(study, name, quantity)
+        if len(rows) > 1:
+            yield f"**{number}. {title}.** MLE error / std / low error / high error; {_about(study)}."
+            yield markdown(rows)
+    yield "## Figures"
+    for figure in FIGURES:
+        source = universal if figure.universal else study
+        drawn = [name for name in figure.figures if source is not None and name in source.figures]
+        if source is None or not drawn:
+            yield f"**Fig. {figure.number}. {figure.title}.** Not in these studies."
+            continue
+        for name in drawn:
+            stem = f"fig{figure.number.replace(' and ', '_')}_{name}"
+            save(source.draw(name), folder / stem)
+            yield f"![{figure.title}: {name.replace('_', ' ')}]({stem}.png)"
+        yield f"**Fig. {figure.number}. {figure.title}.** From {_about(source)}."
+
+
+def _about(study: Study) -> str:
+    """Study, data, N, P, members: what every caption says."""
+    config = study.config
+    fit = json.loads((study.folder / "fit" / "summary.json").read_text())
+    generate = config.dataset.generate
+    data = ", ".join(source.path.name for source in config.dataset.sources)
+    if generate is not None:
+        data = f"{generate.frames:,} generated frames"
+    return (
+        f"study `{config.study}`: {data}; N = {fit['N']:,} rows, P = {fit['P']:,} parameters, "
+        f"{config.ensemble.members:,} members, {config.fit.posterior}"
+    )
+
+
+def _table(study: Study, name: str, quantity: str) -> list[list[str]]:
+    """Ours and the paper's numbers, structure by structure; the first row is the head."""
+    numbers = ["mle_error", "std", "low_error", "high_error"]
+    bounds = principal(study.tables["bounds"])
+    ours = bounds[(bounds["property"] == name) & (bounds["quantity"] == quantity) & bounds["mle_error"].notna()]
+    ours = ours[ours["std"] > 0]
+    paper = paper_tables().set_index(["property", "structure", "quantity"])[numbers]
+    unit = ours["unit"].iloc[0] if len(ours) else ""
+    rows = [[f"structure{'' if unit in ('', '1') else f' ({unit})'}", "ours", "paper", "bracketed"]]
+    for line in ours.to_dict("records"):
+        key = (name, line["structure"], quantity)
+        theirs = " / ".join(map(shown_number, paper.loc[key])) if key in paper.index else ""
+        inside = "yes" if line["bracketed"] else "no"
+        rows.append([line["structure"], " / ".join(shown_number(line[n]) for n in numbers), theirs, inside])
+    return rows
+
+
+if __name__ == "__main__":
+    target, *studies = sys.argv[1:]
+    print(write_paper(target, *map(load_study, studies)))
