@@ -166,6 +166,20 @@ def test_rows_do_not_depend_on_batches_or_on_the_choice_of_images(form, frames):
     np.testing.assert_allclose(together[0][1], together[2][1], atol=1e-9)
 
 
+def test_rows_of_forces_between_batches_of_energies(form, frames):
+    theta = theta_of(form)
+    alone = list(form.rows().stream(frames))
+    together = list(form.rows().stream(frames, [False, True, False]))
+    for (row, _), (rows, _) in zip(alone, together, strict=True):
+        np.testing.assert_allclose(rows[0], row[0], atol=1e-9)
+    assert [len(rows) for rows, _ in together] == [1, 1 + 3 * len(frames[1]), 1]
+    rows, reference = together[1]
+    atoms = frames[1].copy()
+    atoms.calc = form.calculator(theta)
+    np.testing.assert_allclose((rows @ theta + reference)[1:].reshape(-1, 3), atoms.get_forces(), atol=1e-9)
+    assert (rows @ theta + reference)[0] == pytest.approx(atoms.get_potential_energy() / len(atoms), abs=1e-9)
+
+
 def cluster(n: int) -> Atoms:
     return Atoms(f"W{n}", positions=np.arange(3 * n).reshape(n, 3), cell=[99] * 3, pbc=True)
 

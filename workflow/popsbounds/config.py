@@ -392,12 +392,14 @@ class Universal(Section):
             "than the model's."
         ),
     )
+    max_force_components: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description=(
+            "Fit at most this many force components a frame too, drawn at random; none by default. A frame with forces "
+            "costs as many backward passes as the model has descriptors: for hundreds of small cells."
+        ),
+    )
     shards: PositiveInt = Field(4, description="Number of descriptor jobs (and design-matrix files).")
-
-    @property
-    def max_force_components(self) -> int:
-        """Force components in use: energies alone are fitted."""
-        return 0
 
 
 def _kind_of_descriptors(section: object) -> str:

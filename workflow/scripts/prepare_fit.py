@@ -12,7 +12,7 @@ from popsbounds.job import start
 config = start(snakemake)
 shards = open_shards(snakemake.input.matrices, snakemake.input.rows)
 if isinstance(config.descriptors, Universal):
-    rows = pd.concat([shard.rows for shard in shards]).query("split == 'train'")
+    rows = pd.concat([shard.rows for shard in shards]).query("split == 'train' and kind == 'energy'")
     frames = [frame.atoms for frame in read_frames(snakemake.input.structures, rows["frame"])]
     check_energy_references(np.asarray(rows["truth"] - rows["reference"]), frames, config.descriptors)
 save(snakemake.output[0], prepare(shards, make_form(config).constants, config.fit.energy_rows == "total"))

@@ -79,7 +79,7 @@ def write_shard(
     n_rows = len(frames) + sum(len(k) for k in kept)
     matrix = np.lib.format.open_memmap(matrix_path, mode="w+", dtype=np.float64, shape=(n_rows, n_parameters))
     parts, start = [], 0
-    stream = descriptor_rows.stream([frame.atoms for frame in frames])
+    stream = descriptor_rows.stream([frame.atoms for frame in frames], [len(k) > 0 for k in kept])
     lines = zip(table.itertuples(), frames, kept, strict=True)
     for line, frame, keep in progress(lines, "descriptors of frame", len(frames)):
         n = len(frame.atoms)

@@ -160,8 +160,10 @@ class SnapRows:
         both = np.vstack([response.energy / len(atoms), response.forces])
         return np.ascontiguousarray(both[:, :-1]), both[:, -1].copy()
 
-    def stream(self, frames: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and reference values of each configuration."""
+    def stream(
+        self, frames: Sequence[Atoms], forces: Sequence[bool] | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and reference values of each configuration, those of forces whether asked for or not."""
         return map(self, frames)
 
     def respond(self, atoms: Atoms) -> Response:

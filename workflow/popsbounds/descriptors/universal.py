@@ -209,7 +209,7 @@ class UniversalForm:
 
 
 class UniversalRows:
-    """Rows of the design matrix: energies only, of one batch of configurations after another.
+    """Rows of the design matrix, of one batch of configurations after another; with forces, of one configuration.
 
     Parameters
     ----------
@@ -221,22 +221,35 @@ class UniversalRows:
         self.form, self.model = form, form.model
         self.calls = 0
 
-    def stream(self, frames: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row, shape (1, P), and the universal potential's energy per atom (eV), shape (1,), of each configuration.
+    def stream(
+        self, frames: Sequence[Atoms], forces: Sequence[bool] | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and the universal potential's values of each configuration of n atoms.
+
+        Where forces are asked for, shapes (1 + 3n, P) and (1 + 3n,): the energy per atom (eV) and the forces (eV/Å).
+        Elsewhere the energy alone.
 
         Batches hold `descriptors.batch_atoms` atoms. One that fails is halved, in case the memory was too small for it;
         so an error comes when the configuration that it is about is asked for.
         """
         batch: list[Atoms] = []
-        for atoms in frames:
+        for atoms, with_forces in zip(frames, forces or [False] * len(frames), strict=True):
+            if with_forces:
+                yield from self._batch(batch)
+                batch = []
+                response = self.respond(atoms)
+                both = np.vstack([response.energy / len(atoms), response.forces])
+                yield both[:, :-1], both[:, -1]
+                continue
             if batch and sum(map(len, batch)) + len(atoms) > self.form.settings.batch_atoms:
                 yield from self._batch(batch)
                 batch = []
             batch.append(atoms)
-        if batch:
-            yield from self._batch(batch)
+        yield from self._batch(batch)
 
     def _batch(self, batch: Sequence[Atoms]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if not batch:
+            return
         self.calls += 1
         try:
             found = self.model.evaluate(batch, gradients=False)
