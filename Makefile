@@ -23,7 +23,6 @@ run: $(READY) report
 
 report: $(READY)
 	$(SNAKEMAKE)
-	$(SNAKEMAKE) --report results/$(STUDY)/report.html
 
 calibration: $(READY)
 	$(SNAKEMAKE) calibration

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from popsbounds.statistics import COUNTS, principal
 
 __all__ = [
     "Study",
+    "axes_holding",
     "failure_reasons",
     "missed_references",
     "ok_members",
+    "rank_correlations",
     "saddles",
     "typical_spread",
     "unknown_references",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _QUANTITY = ["property", "quantity"]
-_DATUM = ["property", "structure", "quantity", "unit"]
+_KEY = ["property", "structure", "quantity"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,13 @@ class Study:
     tables: dict[str, pd.DataFrame]
 
     @classmethod
-    def read(cls, folder: str | Path, names: Iterable[str] | None = None) -> Study:
-        """A study from its folder, such as ``results/demo``, with the tables of these names, or all there are."""
+    def read(cls, folder: str | Path) -> Study:
+        """A finished study from its folder, such as ``results/demo``."""
         folder = Path(folder)
-        files = (folder / "tables").glob("*.parquet") if names is None else _files(folder, names)
         return cls(
             load_config(folder / "config.yaml"),
             json.loads((folder / "fit" / "summary.json").read_text()),
-            {file.stem: pd.read_parquet(file) for file in files},
+            {file.stem: pd.read_parquet(file) for file in (folder / "tables").glob("*.parquet")},
         )
 
     def held_out(self) -> pd.DataFrame:
@@ -87,10 +87,6 @@ class Study:
         known["curve"] = known.pop("points") > 0
         known = known.join(typical_spread(bounds))
         return principal(self.tables["std_ratio"]).merge(known, on=_QUANTITY, how="left")
-
-
-def _files(folder: Path, names: Iterable[str]) -> list[Path]:
-    return [folder / "tables" / f"{name}.parquet" for name in names]
 
 
 def typical_spread(bounds: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +130,7 @@ def missed_references(bounds: pd.DataFrame) -> pd.DataFrame:
     numbers = ["reference", "low", "high", "n_ok"]
     single = known["coordinate"].isna()
     known[numbers] = known[numbers].where(single)
-    groups = known.groupby(_DATUM, sort=False)
+    groups = known.groupby([*_KEY, "unit"], sort=False)
     found = groups.agg(n_points=("outside", "size"), n_outside=("outside", "sum"), **{n: (n, "first") for n in numbers})
     return found.query("n_outside > 0").reset_index()
 
@@ -215,7 +211,7 @@ def variance_by_group(drivers: pd.DataFrame) -> pd.DataFrame:
     rows = drivers[(drivers["by"] == "group") & drivers["share"].notna() & ~drivers["quantity"].isin(COUNTS)]
     n_rows = rows.groupby("name")["n_rows"].first().astype(float)
     # A group that a quantity has no line of has no share in it.
-    shares = rows.pivot(index=["property", "structure", "quantity"], columns="name", values="share").fillna(0.0)
+    shares = rows.pivot(index=_KEY, columns="name", values="share").fillna(0.0)
     by_property = shares.groupby("property", sort=False).mean().T
     order = by_property.mean(axis=1).sort_values(ascending=False, kind="stable").index
     table = by_property.loc[order]
@@ -223,3 +219,42 @@ def variance_by_group(drivers: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "n_rows", n_rows[order])
     table.insert(1, "of_rows", n_rows[order] / n_rows.sum())
     return table.reset_index()
+
+
+def axes_holding(drivers: pd.DataFrame, share: float = 0.9) -> pd.Series:
+    """Number of the posterior's axes that hold a share of each quantity's variance.
+
+    Parameters
+    ----------
+    drivers
+        The contract's table.
+    share
+        From 0 to 1.
+
+    Returns
+    -------
+    Series
+        Indexed by property, structure and quantity; infinite where the axes in the table hold less.
+    """
+    axes = drivers[(drivers["by"] == "axis") & ~drivers["quantity"].isin(COUNTS)]
+    listed = axes[axes["name"] != "other"].sort_values("share", ascending=False, kind="stable")
+    held = listed.groupby(_KEY, sort=False)["share"].cumsum()
+    # One more than those that do not suffice, if there is one more.
+    needed = (held < share * (1 - 1e-12)).groupby([listed[name] for name in _KEY], sort=False).agg(["sum", "size"])
+    return (needed["sum"] + 1.0).where(needed["sum"] < needed["size"], float("inf"))
+
+
+def rank_correlations(spearman: pd.DataFrame) -> pd.DataFrame:
+    """The contract's table of rank correlations with one row a quantity.
+
+    Returns
+    -------
+    DataFrame
+        property, quantity, n_members, mean_rho and std_rho over them,
+        reference_rho, within_one_std (of the mean, the reference's).
+    """
+    groups = spearman.groupby(_QUANTITY, sort=False)
+    found = groups.agg(n_members=("member", "count"), mean_rho=("mean_rho", "first"), std_rho=("std_rho", "first"))
+    reference = spearman[spearman["member"].isna()].set_index(_QUANTITY)
+    found["reference_rho"], found["within_one_std"] = reference["rho"], reference["within_one_std"]
+    return found.reset_index()
