@@ -173,7 +173,7 @@ def failure_reasons(failures: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFram
     ways = principal(bounds)[["property", "method", "level"]].drop_duplicates()
     rows = failures[failures["member"].notna()].merge(ways, on=list(ways.columns))
     rows["reason"] = [
-        re.sub(r"-?\d+(\.\d+)?", "…", reason.removeprefix(f"{structure}: "))
+        re.sub(r"(?<![\w.])-?\d+(\.\d+)?", "…", reason.removeprefix(f"{structure}: "))
         for structure, reason in zip(rows["structure"], rows["reason"].fillna(""), strict=True)
     ]
     groups = rows.groupby(["property", "status", "reason"], sort=False)
