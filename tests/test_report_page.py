@@ -134,8 +134,8 @@ def embedded(text: str) -> dict:
 def test_the_summary_says_what_the_tables_say(written, study):
     text = words(written)
     energies, forces = study.tables["calibration"].to_dict("records")
-    assert f"Energies {energies['MAE']:.3g} eV/atom, forces {forces['MAE']:.3g} eV/Å" in text
-    assert re.search(r"Outside: [\d.]+ % of energies, [\d.]+ % of forces As promised", text)
+    assert f"{energies['MAE']:.3g} eV/atom {forces['MAE']:.3g} eV/Å" in text
+    assert re.search(r"[\d.]+ % of energies [\d.]+ % of forces outside As promised", text)
     assert "4 of 5 inside" in text  # the curve's points are counted apart
     assert f"39 of {N_MEMBERS}" in text
     outside = missed_references(study.tables["bounds"]).set_index("property")
@@ -211,7 +211,7 @@ def test_without_properties(figures):
     written = page(make_study(None), {"pointwise": figures["pointwise"]}, CAPTIONS)
     text = words(written)
     assert "How good is the fit?" in text
-    assert "Outside: " in text
+    assert "% of forces" in text
     for absent in ("references", "members failed", "Which data to add", "Explore"):
         assert absent.lower() not in text.lower().replace("what the words mean", "")
     assert embedded(written)["spreads"] == []
@@ -237,7 +237,7 @@ def test_when_all_is_well(figures):
     assert "Every structure of the properties lies inside the training set." in text
 
 
-# What a reader does, and what they then see; the answers go into the window's page, from where `--dump-dom` brings them.
+# What a reader does, and what they then see; the answers go into the window, from where `--dump-dom` brings them.
 READER = """
 const seen = { errors: [] };
 window.onerror = (message) => { seen.errors.push(String(message)); };

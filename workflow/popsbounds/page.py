@@ -168,10 +168,6 @@ def _measured(value: float, unit: str) -> str:
     return f"{_number(value)}\N{NO-BREAK SPACE}{unit}".rstrip()
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
@@ -200,7 +196,7 @@ def _subtitle(study: Study) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _answers(study: Study) -> list[dict[str, str]]:
+def _answers(study: Study) -> list[dict[str, Any]]:
     """The summary in a few questions: each with a short answer, a mark (``good``, ``caution`` or none) and details."""
     answers = [_answer_fit(study)]
     if len(study.held_out()):
@@ -212,20 +208,22 @@ def _answers(study: Study) -> list[dict[str, str]]:
     return answers
 
 
-def _answer(question: str, answer: str, detail: str, mark: str = "", says: str = "") -> dict[str, str]:
-    return {"question": question, "answer": answer, "detail": detail, "mark": mark, "says": says}
+def _answer(question: str, answer: str | list[str], detail: str, mark: str = "", says: str = "") -> dict[str, Any]:
+    lines = [answer] if isinstance(answer, str) else answer
+    return {"question": question, "answer": lines, "detail": detail, "mark": mark, "says": says}
 
 
-def _answer_fit(study: Study) -> dict[str, str]:
+def _answer_fit(study: Study) -> dict[str, Any]:
     fit, held_out = study.fit, study.held_out()
-    errors = [f"{KINDS[line.kind][0]} {_measured(line.MAE, KINDS[line.kind][1])}" for line in held_out.itertuples()]
+    errors = [_measured(line.MAE, KINDS[line.kind][1]) for line in held_out.itertuples()]
+    of_what = _listed([KINDS[kind][0] for kind in held_out["kind"]])
     size = f"{_count(fit['P'], 'parameter')}, {fit['N']:,} training rows (N/P = {_number(fit['N_over_P'])})"
-    detail = f"Mean absolute error of the MLE on held-out data; {size}." if errors else f"{size}."
+    detail = f"Mean absolute error of the MLE on held-out {of_what}; {size}." if errors else f"{size}."
     mark = ("caution", "Caution") if fit["caveats"] else ("", "")
-    return _answer("How good is the fit?", _sentence(", ".join(errors)) or "No held-out data", detail, *mark)
+    return _answer("How good is the fit?", errors or ["No held-out data"], detail, *mark)
 
 
-def _answer_trust(study: Study) -> dict[str, str]:
+def _answer_trust(study: Study) -> dict[str, Any]:
     held_out = study.held_out()
     shares = [f"{_percent(line.EV)} of {KINDS[line.kind][0]}" for line in held_out.itertuples()]
     promised = _percent(held_out["promised"].max())
@@ -237,13 +235,15 @@ def _answer_trust(study: Study) -> dict[str, str]:
     )
     few = set(study.cautions()) == set(study.fit["caveats"])
     mark = ("good", "As promised") if few else ("caution", "More than promised")
-    return _answer("Can the bounds be trusted?", f"Outside: {', '.join(shares)}", detail, *mark)
+    return _answer("Can the bounds be trusted?", [*shares[:-1], f"{shares[-1]} outside"], detail, *mark)
 
 
-def _answer_references(study: Study) -> dict[str, str]:
+def _answer_references(study: Study) -> dict[str, Any]:
     question = "Do the bounds hold the references?"
     bounds = principal(study.tables["bounds"])
     known = bounds[bounds["bracketed"].notna() & ~bounds["quantity"].isin(COUNTS)]
+    # Where all agree, as at the zero of a scale, there is nothing to hold.
+    known = known[(known["high"] > known["low"]) | ~known["bracketed"].astype(bool)]
     if known.empty:
         return _answer(question, "No references", "There is nothing to compare with: the bounds stand alone.")
     missed = missed_references(bounds)
@@ -266,7 +266,7 @@ def _answer_references(study: Study) -> dict[str, str]:
     return _answer(question, answer, detail, *mark)
 
 
-def _answer_members(study: Study) -> dict[str, str]:
+def _answer_members(study: Study) -> dict[str, Any]:
     question = "Did the members run?"
     counts = ok_members(principal(study.tables["properties"]))
     worst = counts.loc[counts["n_ok"].idxmin()]
@@ -282,7 +282,7 @@ def _answer_members(study: Study) -> dict[str, str]:
     return _answer(question, f"{worst['n_ok']:,} of {worst['n_members']:,}", detail, "caution", "Some failed")
 
 
-def _answer_environments(study: Study) -> dict[str, str]:
+def _answer_environments(study: Study) -> dict[str, Any]:
     question = "Are the structures like the training data?"
     outside = _outside(study.tables["environments"])
     number = sum(len(names) for _, names in outside)
@@ -305,6 +305,7 @@ def _properties(study: Study) -> dict[str, Any]:
     bounds = principal(tables["bounds"])
     quantities = study.quantities()
     ranked = quantities[quantities["mean_error_over_std"].notna()].sort_values("mean_error_over_std", ascending=False)
+    missed = missed_references(bounds)
     reasons = failure_reasons(tables["failures"], tables["bounds"])
     return {
         "quantities": [_quantity(line, bounds) for line in quantities.to_dict("records")],
@@ -314,7 +315,10 @@ def _properties(study: Study) -> dict[str, Any]:
             f"{quantity_label(quantity)} ({property_label(prop)}; {_number(ratio)} std)"
             for prop, quantity, ratio in ranked[["property", "quantity", "mean_error_over_std"]].head(3).to_numpy()
         ],
-        "missed": [_labelled(line) for line in missed_references(bounds).to_dict("records")],
+        "missed": [
+            {**_labelled(line), "curve": pd.isna(line["reference"])} for line in missed.to_dict("records")
+        ],
+        "missed_single": bool(missed["reference"].notna().any()),
         "reasons": [
             {**line, "property": property_label(line["property"]),
              "structures": ", ".join(structure_label(line["property"], name) for name in line["structures"])}
