@@ -25,7 +25,6 @@ run: $(READY) report
 
 report: $(READY)
 	$(SNAKEMAKE)
-	$(SNAKEMAKE) --report results/$(STUDY)/report.html
 
 # Jobs, CPU time, memory and disk of a study, before it runs; CORES=100 MEMBERS=10000 for other numbers than its own.
 plan: $(READY)

@@ -185,12 +185,11 @@ def test_other_posteriors_conformal_bounds_and_the_comparison_of_rivals(tmp_path
 def test_figures_and_report(study):
     figures = study / "results" / "tiny" / "figures"
     assert len(list(figures.glob("fig*.png"))) == len(list(figures.glob("fig*.pdf"))) == 18
-    snakemake(study, "--cores", 1, "--report", "results/tiny/report.html")
     report = (study / "results" / "tiny" / "report.html").read_text()
-    assert "fig02_formation_energy" in report
+    assert report.count("<img") == 18
     assert "Formation energy of each phase relative to the phase that the study takes as zero" in report
     # Self-contained: nothing is loaded from elsewhere.
-    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?:https?:)?//", report)
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?!data:)", report)
 
 
 def test_models_are_described(study):

@@ -88,7 +88,7 @@ def test_a_study_gives_the_same_tables_as_here(project, tmp_path, capsys):
     assert set(mine["JobState"]) == {"COMPLETED"}
     assert set(mine["Partition"]) == {"cpu"}
     assert (mine["rule"] == "propagate_members").sum() == 8
-    assert not set(mine["rule"]) & {"draw_figure", "show_table", "record_config"}
+    assert not set(mine["rule"]) & {"draw_figure", "write_report", "record_config"}
     assert not [*(project / ".snakemake/slurm_logs").rglob("*.log")]  # those of good jobs are not kept
 
     compute = spent(project, "small")

@@ -1,4 +1,4 @@
-"""What a study found, as pages of the report and as text for a terminal.
+"""What a study found, as text for a terminal.
 
 ``python -m popsbounds.report results/demo`` prints the summary; with ``paper``
 after it, the paper's tables beside the study's; with ``posteriors``, the
@@ -7,8 +7,6 @@ comparison of posteriors.
 
 from __future__ import annotations
 
-import html
-import json
 import sys
 from pathlib import Path
 
@@ -16,49 +14,13 @@ import numpy as np
 import pandas as pd
 
 from popsbounds.calibration import PRINCIPAL
-from popsbounds.config import load_config
 from popsbounds.environments import names_outside
-from popsbounds.fit import coverage_caveats
+from popsbounds.findings import Study, ok_members, saddles, unknown_references
 from popsbounds.statistics import COUNTS, paper_tables, principal
 
-__all__ = ["beside_paper", "html_table", "posteriors", "summary"]
+__all__ = ["beside_paper", "posteriors", "summary"]
 
 _NAMES = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th {{ position: sticky; top: 0; background: #eee; }}
-th, td {{ padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{table}
-</body>
-</html>
-"""
-
-
-def html_table(table: pd.DataFrame, title: str) -> str:
-    """A self-contained page with one table; numbers to four digits, missing ones blank."""
-    if table.empty:
-        return _PAGE.format(title=html.escape(title), table="<p>No rows.</p>")
-    shown = table.dropna(axis="columns", how="all")
-    for name in shown.columns:
-        if not pd.api.types.is_float_dtype(shown[name]):  # nullable ones have a name for what is missing
-            shown = shown.assign(**{name: shown[name].astype(object).where(shown[name].notna(), "")})
-    formatters = {
-        name: (lambda x: "" if pd.isna(x) else f"{x:.4g}")
-        for name in shown.columns
-        if pd.api.types.is_float_dtype(shown[name])
-    }
-    body = shown.to_html(index=False, border=0, na_rep="", formatters=formatters)
-    return _PAGE.format(title=html.escape(title), table=body)
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -78,19 +40,13 @@ def _way(method: str, level: str) -> str:
 def summary(study: str | Path) -> str:
     """What a finished study found, in Markdown: the fit, the test data, the properties, the members.
 
-    Of a property whose members came by several methods, the numbers are those
-    of the principal one (`popsbounds.statistics.principal`).
-
     Parameters
     ----------
     study
         Its folder, such as ``results/demo``.
     """
-    study = Path(study)
-    fit = json.loads((study / "fit" / "summary.json").read_text())
-    settings = load_config(study / "config.yaml").fit
-    # The members' rows: beside them stand those of the whole posterior in closed form.
-    calibration = pd.read_parquet(study / "tables" / "calibration.parquet").query("posterior == @settings.posterior")
+    found = Study.read(study)
+    fit = found.fit
     lines = [
         f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
         f"{fit['rows_without_leverage']:,} rows below the leverage floor.",
@@ -99,33 +55,28 @@ def summary(study: str | Path) -> str:
 
     head = ["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]
     rows = [[*head, "interval score (2 %)"]]
-    for line in calibration.itertuples():
+    for line in found.held_out().itertuples():
         numbers = [_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
         rows.append([_NAMES[line.kind], _number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
     lines += [_markdown(rows), ""]
-    lines += [f"Caution: {caveat}.\n" for caveat in [*fit["caveats"], *coverage_caveats(calibration, settings)]]
+    lines += [f"Caution: {caveat}.\n" for caveat in found.cautions()]
 
-    if (study / "tables" / "bounds.parquet").exists():
-        lines += _properties(study)
+    if "bounds" in found.tables:
+        lines += _properties(found)
     return "\n".join(lines)
 
 
-def _properties(study: Path) -> list[str]:
+def _properties(study: Study) -> list[str]:
     """What became of the members' properties."""
     lines: list[str] = []
-    tables = {
-        name: pd.read_parquet(study / "tables" / f"{name}.parquet")
-        for name in ("std_ratio", "properties", "bounds", "models")
-    }
-    chosen = {name: principal(tables[name]) for name in ("std_ratio", "properties", "bounds")}
-    by_quantity = chosen["bounds"].groupby(["property", "quantity"])
-    fewest, curves = by_quantity["n_ok"].min(), by_quantity["coordinate"].count() > 0
-    unrelaxed = (chosen["bounds"]["method"] != "explicit").any()
+    tables = study.tables
+    quantities = study.quantities().query("n_structures > 0")
+    unrelaxed = (principal(tables["bounds"])["method"] != "explicit").any()
     head = ["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]
     rows = [[*head, *(["method"] if unrelaxed else [])]]
-    for line in chosen["std_ratio"].query("n_structures > 0").itertuples():
+    for line in quantities.itertuples():
         inside = f"{line.fraction_bracketed * line.n_structures:.0f} of {line.n_structures}"
-        if curves[line.property, line.quantity]:
+        if line.curve:
             inside = f"{100 * line.fraction_bracketed:.0f} % of {line.n_structures} curves"
         rows.append(
             [
@@ -136,42 +87,40 @@ def _properties(study: Path) -> list[str]:
                 _number(line.paper_mean_error_over_std),
                 _number(line.mean_error_over_range),
                 _number(line.paper_mean_error_over_range),
-                str(fewest[line.property, line.quantity]),
+                str(line.fewest),
                 *([_way(line.method, line.level)] if unrelaxed else []),
             ]
         )
     if len(rows) > 1:
         lines += [_markdown(rows), ""]
 
-    compared = study / "tables" / "truncation.parquet"
-    if compared.exists():
-        lines += _truncation(pd.read_parquet(compared))
+    if "truncation" in tables:
+        lines += _truncation(tables["truncation"])
 
-    members = chosen["properties"].query("source in ['member', 'implicit']")
-    n_members = members["member"].nunique()
-    failed = members[members["status"] != "ok"].groupby("property")["member"].nunique()
-    counts = [f"{name} {n_members - failed.get(name, 0)} of {n_members}" for name in dict.fromkeys(members["property"])]
+    properties = principal(tables["properties"])
+    counts = [f"{line.property} {line.n_ok} of {line.n_members}" for line in ok_members(properties).itertuples()]
     accounted = np.unique((tables["bounds"]["n_ok"] + tables["bounds"]["n_failed"]).dropna())
     lines.append(f"Members ok in every quantity: {', '.join(counts)}.")
     lines.append(f"Members accounted for in every row of bounds: {', '.join(map(str, accounted))}.")
-    calls = members[members["status"] == "ok"].groupby(["property", "structure", "member"])["evaluations"].min()
+    members = properties.query("source in ['member', 'implicit'] and status == 'ok'")
+    calls = members.groupby(["property", "structure", "member"])["evaluations"].min()
     calls = calls.groupby("property", sort=False).median()
     lines.append(f"Force calls a structure, median: {', '.join(f'{name} {n:.0f}' for name, n in calls.items())}.")
-    saddles = tables["models"].query("unstable_modes > 0")
-    if len(saddles):
-        found = [f"{line.property} {line.structure} ({line.unstable_modes})" for line in saddles.itertuples()]
-        lines.append(f"Saddles of the MLE that symmetry keeps, with their unstable modes: {', '.join(found)}.")
-    lines += _extrapolations(study / "tables" / "environments.parquet")
-    references = tables["properties"].query("source == 'reference' and status != 'ok'")
-    for (name, structure), group in references.groupby(["property", "structure"], sort=False):
-        lines.append(f"No reference for {name}, {structure}: {group['reason'].iloc[0]}.")
+    unstable = [
+        f"{line.property} {line.structure} ({line.unstable_modes})" for line in saddles(tables["models"]).itertuples()
+    ]
+    if unstable:
+        lines.append(f"Saddles of the MLE that symmetry keeps, with their unstable modes: {', '.join(unstable)}.")
+    if "environments" in tables:
+        lines += _extrapolations(tables["environments"])
+    for line in unknown_references(properties).itertuples():
+        lines.append(f"No reference for {line.property}, {line.structure}: {line.reason}.")
     return lines
 
 
-def _extrapolations(path: Path) -> list[str]:
-    """Structures with environments outside the training set; nothing if there are none, or that is not known."""
-    outside = names_outside(pd.read_parquet(path)) if path.exists() else {}
-    found = [f"{name} {', '.join(structures)}" for name, structures in outside.items()]
+def _extrapolations(environments: pd.DataFrame) -> list[str]:
+    """Structures with environments outside the training set; nothing if there are none."""
+    found = [f"{name} {', '.join(structures)}" for name, structures in names_outside(environments).items()]
     return [f"Structures outside the training set: {'; '.join(found)}."] if found else []
 
 

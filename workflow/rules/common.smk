@@ -14,7 +14,6 @@ HOW = {"method", "levels", "tolerance"}  # of a property's settings: what the ML
 MODEL = None if SNAP else STUDY.descriptors.model
 MODEL_ENV = f"../../envs/{MODEL if MODEL in MODELS else 'popsbounds'}.yaml"
 MODEL_GPUS = STUDY.engine.gpus if SNAP else int(STUDY.descriptors.device != "cpu")
-CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
 def settings(*sections):
@@ -34,11 +33,6 @@ def source_files():
     paths = [source.path for source in STUDY.dataset.sources]
     files = [sorted(path.rglob("*.json")) if path.is_dir() else [path] for path in paths if path.exists()]
     return [file for some in files for file in some]
-
-
-def caption(name):
-    """What the report says of a figure or table; figures of the user's own properties share one text."""
-    return (CAPTIONS / f"{'own' if name.startswith('own_') else name}.rst").read_text()
 
 
 def property_settings(name):

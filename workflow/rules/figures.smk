@@ -31,20 +31,13 @@ rule draw_figure:
         lambda wildcards: [f"{OUT}/tables/{table}.parquet" for table in CATALOGUE[wildcards.figure][0].split()],
     output:
         pdf=f"{OUT}/figures/{{figure}}.pdf",
-        png=report(
-            f"{OUT}/figures/{{figure}}.png",
-            caption="../report/caption.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
+        png=f"{OUT}/figures/{{figure}}.png",
     log:
         f"{OUT}/logs/draw_figure/{{figure}}.log",
     wildcard_constraints:
         figure="|".join(CATALOGUE),
     conda:
         "../../envs/popsbounds.yaml"
-    params:
-        caption=lambda wildcards: caption(wildcards.figure.split("_", maxsplit=1)[1]),
     message:
         "Drawing {wildcards.figure}"
     script:

@@ -1,9 +1,8 @@
 # Tables.
 
-TABLES, SHOWN = ["pointwise", "calibration", "deviations", "coverage", "coefficients"], ["calibration"]
+TABLES = ["pointwise", "calibration", "deviations", "coverage", "coefficients"]
 if PROPERTIES:
     TABLES += ["properties", "bounds", "std_ratio", "spearman", "failures", "models", "truncation", "drivers"]
-    SHOWN += ["bounds", "std_ratio", "failures", "models", "truncation"]
 if PROPERTIES and SNAP:
     TABLES += ["environments", "entropy", "descriptor_space"]
 
@@ -69,27 +68,3 @@ rule summarise_properties:
         "Bounds, ratios, rank correlations and failures"
     script:
         "../scripts/summarise_properties.py"
-
-
-rule show_table:
-    input:
-        f"{OUT}/tables/{{table}}.parquet",
-    output:
-        report(
-            f"{OUT}/tables/{{table}}.html",
-            caption="../report/caption.rst",
-            category="Tables",
-            labels={"table": "{table}"},
-        ),
-    log:
-        f"{OUT}/logs/show_table/{{table}}.log",
-    wildcard_constraints:
-        table="|".join(SHOWN),
-    conda:
-        "../../envs/popsbounds.yaml"
-    params:
-        caption=lambda wildcards: caption(wildcards.table),
-    message:
-        "Writing table {wildcards.table} for the report"
-    script:
-        "../scripts/show_table.py"

@@ -27,6 +27,7 @@ __all__ = [
     "save",
     "structure_label",
     "styled",
+    "unit_label",
 ]
 
 COLOURS = {
@@ -130,9 +131,14 @@ def quantity_label(quantity: str) -> str:
     return _QUANTITIES.get(quantity, quantity.replace("_", " "))
 
 
+def unit_label(unit: str) -> str:
+    """Unit as it is written: Å³/atom; nothing for plain numbers."""
+    return _UNITS.get(unit, unit)
+
+
 def axis_label(text: str, unit: str) -> str:
     """Axis label with its unit, if it has one."""
-    unit = _UNITS.get(unit, unit)
+    unit = unit_label(unit)
     return f"{text} ({unit})" if unit else text
 
 

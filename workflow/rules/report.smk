@@ -1,0 +1,23 @@
+# The page that tells what a study found.
+
+CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
+
+
+rule write_report:
+    input:
+        fit=rules.fit_posterior.output.summary,
+        tables=expand(f"{OUT}/tables/{{table}}.parquet", table=TABLES),
+        figures=expand(rules.draw_figure.output.png, figure=FIGURES),
+    output:
+        f"{OUT}/report.html",
+    log:
+        f"{OUT}/logs/write_report.log",
+    conda:
+        "../../envs/popsbounds.yaml"
+    params:
+        settings=settings("fit", "ensemble", "descriptors"),
+        captions={path.stem: path.read_text() for path in sorted(CAPTIONS.glob("*.rst"))},
+    message:
+        "Writing the report"
+    script:
+        "../scripts/write_report.py"
