@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from popsbounds import statistics
-from popsbounds.report import beside_paper, summary
+from popsbounds.report import summary
 
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 
@@ -581,7 +581,6 @@ def test_summary_of_relaxed_members_tells_what_the_others_lose(tmp_path: Path) -
     assert "Members ok in every quantity: formation 3 of 4." in text
     assert "Members accounted for in every row of bounds: 4." in text
     assert text.count("| energies (eV/atom) |") == 1  # the members' row, not the whole posterior's
-    assert "| A15 |" not in beside_paper(study)
 
 
 def test_summary_without_relaxed_members_names_the_method(tmp_path: Path) -> None:
@@ -599,6 +598,3 @@ def test_summary_without_relaxed_members_names_the_method(tmp_path: Path) -> Non
     assert "relaxed beside" not in text  # nothing to compare with
     assert "Members ok in every quantity: formation 3 of 4, surface 4 of 4." in text
     assert "Force calls a structure, median: formation 0, surface 1." in text
-    page = beside_paper(study)
-    assert "| surface, surface_energy (J/m2) | MLE error / std / low / high (auto) | paper |" in page
-    assert "| 110 | -0.1 / 1.15 / -1.1 / 0.9 |" in page

@@ -19,8 +19,8 @@ from popsbounds.config import load_config
 from popsbounds.ensemble import Ensemble
 from popsbounds.paper import write_paper
 from popsbounds.propagate import DTYPES
-from popsbounds.report import beside_paper, posteriors, summary
-from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS, principal
+from popsbounds.report import posteriors, summary
+from popsbounds.statistics import BOUNDS_COLUMNS, CALIBRATION_COLUMNS, SPEARMAN_COLUMNS, STD_RATIO_COLUMNS
 from popsbounds.study import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -253,14 +253,6 @@ def test_summary_in_words(study):
     assert "Members accounted for in every row of bounds: 5." in text
     assert re.search(r"^Force calls a structure, median: elastic 0,.* path 0, phonon 0", text, flags=re.MULTILINE)
     assert len(re.findall(r"^\| surface \| surface_energy \| \d of 3 \|", text, flags=re.MULTILINE)) == 1
-
-
-def test_tables_beside_the_papers(study):
-    page = beside_paper(study / "results" / "tiny")
-    bounds = principal(tables(study)["bounds"]).set_index(["property", "structure", "quantity"])
-    ours = bounds.loc[("surface", "110", "surface_energy")]
-    assert f"| 110 | {ours['mle_error']:.3g} / {ours['std']:.3g}" in page
-    assert "0.0888 / 0.361 / -0.272 / 1.19 |" in page
 
 
 def test_progress_is_in_the_logs(study):

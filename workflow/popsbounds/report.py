@@ -1,8 +1,7 @@
 """What a study found, as text for a terminal.
 
-``python -m popsbounds.report results/demo`` prints the summary; with ``paper``
-after it, the paper's tables beside the study's; with ``posteriors``, the
-comparison of posteriors.
+``python -m popsbounds.report results/demo`` prints the summary; with
+``posteriors`` after it, the comparison of posteriors.
 """
 
 from __future__ import annotations
@@ -16,21 +15,12 @@ import pandas as pd
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.environments import names_outside
 from popsbounds.findings import Study, ok_members, saddles, unknown_references
-from popsbounds.statistics import COUNTS, paper_tables, principal
+from popsbounds.statistics import COUNTS, principal
+from popsbounds.text import markdown, shown_number
 
-__all__ = ["beside_paper", "posteriors", "summary"]
+__all__ = ["posteriors", "summary"]
 
 _NAMES = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.3g}"
 
 
 def _way(method: str, level: str) -> str:
@@ -56,9 +46,9 @@ def summary(study: str | Path) -> str:
     head = ["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]
     rows = [[*head, "interval score (2 %)"]]
     for line in found.held_out().itertuples():
-        numbers = [_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
-        rows.append([_NAMES[line.kind], _number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
-    lines += [_markdown(rows), ""]
+        numbers = [shown_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
+        rows.append([_NAMES[line.kind], shown_number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
+    lines += [markdown(rows), ""]
     lines += [f"Caution: {caveat}.\n" for caveat in found.cautions()]
 
     if "bounds" in found.tables:
@@ -83,16 +73,16 @@ def _properties(study: Study) -> list[str]:
                 line.property,
                 line.quantity,
                 inside,
-                _number(line.mean_error_over_std),
-                _number(line.paper_mean_error_over_std),
-                _number(line.mean_error_over_range),
-                _number(line.paper_mean_error_over_range),
+                shown_number(line.mean_error_over_std),
+                shown_number(line.paper_mean_error_over_std),
+                shown_number(line.mean_error_over_range),
+                shown_number(line.paper_mean_error_over_range),
                 str(line.fewest),
                 *([_way(line.method, line.level)] if unrelaxed else []),
             ]
         )
     if len(rows) > 1:
-        lines += [_markdown(rows), ""]
+        lines += [markdown(rows), ""]
 
     if "truncation" in tables:
         lines += _truncation(tables["truncation"])
@@ -152,40 +142,14 @@ def _truncation(table: pd.DataFrame) -> list[str]:
             group["evaluations"].mean(),
             group["explicit_evaluations"].mean(),
         ]
-        error = f"{_number(group['median_error'].median())}{'' if unit == '1' else f' {unit}'}"
-        rows.append([name, quantity, method, level, error, *map(_number, shown)])
-    lines = ["Members that were not relaxed beside the same ones relaxed:", "", _markdown(rows), ""]
+        error = f"{shown_number(group['median_error'].median())}{'' if unit == '1' else f' {unit}'}"
+        rows.append([name, quantity, method, level, error, *map(shown_number, shown)])
+    lines = ["Members that were not relaxed beside the same ones relaxed:", "", markdown(rows), ""]
     lost = table.groupby(["method", "level"], sort=False)["n_lost"].max()
     if lost.any():
         found = ", ".join(f"{n} ({_way(*way)})" for way, n in lost.items() if n)
         lines += [f"Members ok only where relaxed, in the worst row: {found}.", ""]
     return lines
-
-
-def beside_paper(study: str | Path) -> str:
-    """Errors and spreads of the structures that the paper tabulates, ours beside the paper's, in Markdown.
-
-    Parameters
-    ----------
-    study
-        Its folder, such as ``results/standin``.
-    """
-    bounds = principal(pd.read_parquet(Path(study) / "tables" / "bounds.parquet"))
-    key = ["property", "structure", "quantity"]
-    numbers = ["mle_error", "std", "low_error", "high_error"]
-    both = paper_tables().merge(bounds, on=key, suffixes=("_paper", ""))
-    pages = []
-    for (name, quantity), group in both.groupby(["property", "quantity"], sort=False):
-        unit = group["unit"].iloc[0]
-        method, level = group[["method", "level"]].iloc[0]
-        by = "" if method == "explicit" else f" ({_way(method, level)})"
-        first = f"{name}, {quantity}{'' if unit == '1' else f' ({unit})'}"
-        rows = [[first, f"MLE error / std / low / high{by}", "paper"]]
-        for line in group.to_dict("records"):
-            ours = " / ".join(_number(line[n]) for n in numbers) if pd.notna(line["mle_error"]) else ""
-            rows.append([line["structure"], ours, " / ".join(_number(line[f"{n}_paper"]) for n in numbers)])
-        pages.append(_markdown(rows))
-    return "\n\n".join(pages)
 
 
 def posteriors(study: str | Path) -> str:
@@ -217,17 +181,17 @@ def posteriors(study: str | Path) -> str:
             cells = part.pivot(index="name", columns="case", values="cell")
             cells = cells.reindex(index=part["name"].unique(), columns=part["case"].unique()).fillna("")
             rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]
-            pages.append(_markdown(rows))
+            pages.append(markdown(rows))
     files = {case: Path(study) / "calibration" / f"{case}_seconds.csv" for case in table["case"].unique()}
     seconds = pd.DataFrame({case: pd.read_csv(path, index_col=0)["seconds"] for case, path in files.items()})
     rows = [
         ["time to fit beyond the ridge regression (s)", *seconds.columns],
-        *([name, *map(_number, line)] for name, line in seconds.reindex(table["posterior"].unique()).iterrows()),
+        *([name, *map(shown_number, line)] for name, line in seconds.reindex(table["posterior"].unique()).iterrows()),
     ]
-    pages.append(_markdown(rows))
+    pages.append(markdown(rows))
     return "\n\n".join(pages)
 
 
 if __name__ == "__main__":
-    pages = {"summary": summary, "paper": beside_paper, "posteriors": posteriors}
+    pages = {"summary": summary, "posteriors": posteriors}
     print(pages[(sys.argv[2:] or ["summary"])[0]](sys.argv[1]))
