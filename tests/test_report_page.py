@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from popsbounds import statistics
 from popsbounds.config import load_config
-from popsbounds.findings import Study, axes_holding, failure_reasons, missed_references, variance_by_group
+from popsbounds.findings import axes_holding, failure_reasons, missed_references, variance_by_group
 from popsbounds.page import FIGURE_TITLES, page
 from popsbounds.plotting import FIGURES
 from popsbounds.plotting.style import save
@@ -80,7 +81,7 @@ def drivers() -> pd.DataFrame:
     return pd.DataFrame(lines, columns=names).astype({"n_rows": "Int32"})
 
 
-def make_study(properties: pd.DataFrame | None, **tables: pd.DataFrame) -> Study:
+def make_study(properties: pd.DataFrame | None, **tables: pd.DataFrame) -> SimpleNamespace:
     fit = {"P": 31, "N": 3100, "N_over_P": 100.0, "rows_without_leverage": 0, "caveats": [], "seed": 7}
     found = {"calibration": held_out(), **tables}
     if properties is not None:
@@ -94,7 +95,7 @@ def make_study(properties: pd.DataFrame | None, **tables: pd.DataFrame) -> Study
             "truncation": statistics.truncation(properties),
             "models": pd.DataFrame({"property": ["sia"], "structure": ["OS"], "unstable_modes": [2]}),
         }
-    return Study(load_config(TINY), fit | {"versions": {"popsbounds": "0"}}, found)
+    return SimpleNamespace(config=load_config(TINY), fit=fit | {"versions": {"popsbounds": "0"}}, tables=found)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def figures(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
+def study() -> SimpleNamespace:
     surface = tidy({"110": (3.02, 3.0), "100": (3.4, 3.5), EVIL: (9.0, 3.7)}, "surface", "surface_energy", "J/m2")
     energy = tidy({"110": (-2.0, -2.0), "100": (-1.45, -1.5)}, "surface", "energy", "eV")
     environments = pd.DataFrame({"property": "surface", "structure": ["110", "100"], "inside": [True, False]})

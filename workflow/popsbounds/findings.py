@@ -6,23 +6,22 @@ the principal one (`popsbounds.statistics.principal`).
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from popsbounds.config import Config, load_config
 from popsbounds.fit import coverage_caveats, promised_violation
 from popsbounds.statistics import COUNTS, principal
+from popsbounds.study import Study
 
 __all__ = [
-    "Study",
     "axes_holding",
+    "cautions",
     "failure_reasons",
+    "held_out",
     "missed_references",
     "ok_members",
+    "quantities",
     "rank_correlations",
     "saddles",
     "typical_spread",
@@ -34,59 +33,34 @@ _QUANTITY = ["property", "quantity"]
 _KEY = ["property", "structure", "quantity"]
 
 
-@dataclass(frozen=True)
-class Study:
-    """What a study is told from.
+def held_out(study: Study) -> pd.DataFrame:
+    """Calibration of the members, not of the whole posterior, with a column `promised`: the share for outside."""
+    settings, calibration = study.config.fit, study.tables["calibration"]
+    drawn = calibration[calibration["posterior"] == settings.posterior]
+    return drawn.assign(promised=[promised_violation(settings, n) for n in drawn["n_members"]])
 
-    Attributes
-    ----------
-    config
-        Its configuration.
-    fit
-        Numbers of the fit (`popsbounds.fit.summarise`).
-    tables
-        The contract's tables, by name; those that the study does not have are missing.
+
+def cautions(study: Study) -> list[str]:
+    """What the fit and the held-out data warn of, one sentence each, without a full stop."""
+    return [*study.fit["caveats"], *coverage_caveats(held_out(study), study.config.fit)]
+
+
+def quantities(study: Study) -> pd.DataFrame:
+    """How uncertain each quantity is, and whether its references are inside its bounds.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the table of ratios, by the principal method, with `unit`,
+        `fewest` (members that are ok in its worst row), `curve` (or single
+        numbers), and of `typical_spread`.
     """
-
-    config: Config
-    fit: dict
-    tables: dict[str, pd.DataFrame]
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Study:
-        """A finished study from its folder, such as ``results/demo``."""
-        folder = Path(folder)
-        return cls(
-            load_config(folder / "config.yaml"),
-            json.loads((folder / "fit" / "summary.json").read_text()),
-            {file.stem: pd.read_parquet(file) for file in (folder / "tables").glob("*.parquet")},
-        )
-
-    def held_out(self) -> pd.DataFrame:
-        """Calibration of the members, not of the whole posterior, with a column `promised`: the share for outside."""
-        drawn = self.tables["calibration"].query("posterior == @self.config.fit.posterior")
-        return drawn.assign(promised=[promised_violation(self.config.fit, n) for n in drawn["n_members"]])
-
-    def cautions(self) -> list[str]:
-        """What the fit and the held-out data warn of, one sentence each, without a full stop."""
-        return [*self.fit["caveats"], *coverage_caveats(self.held_out(), self.config.fit)]
-
-    def quantities(self) -> pd.DataFrame:
-        """How uncertain each quantity is, and whether its references are inside its bounds.
-
-        Returns
-        -------
-        DataFrame
-            Rows of the table of ratios, by the principal method, with `unit`,
-            `fewest` (members that are ok in its worst row), `curve` (or single
-            numbers), and of `typical_spread`.
-        """
-        bounds = principal(self.tables["bounds"])
-        groups = bounds.groupby(_QUANTITY, sort=False)
-        known = groups.agg(unit=("unit", "first"), fewest=("n_ok", "min"), points=("coordinate", "count"))
-        known["curve"] = known.pop("points") > 0
-        known = known.join(typical_spread(bounds))
-        return principal(self.tables["std_ratio"]).merge(known, on=_QUANTITY, how="left")
+    bounds = principal(study.tables["bounds"])
+    groups = bounds.groupby(_QUANTITY, sort=False)
+    known = groups.agg(unit=("unit", "first"), fewest=("n_ok", "min"), points=("coordinate", "count"))
+    known["curve"] = known.pop("points") > 0
+    known = known.join(typical_spread(bounds))
+    return principal(study.tables["std_ratio"]).merge(known, on=_QUANTITY, how="left")
 
 
 def typical_spread(bounds: pd.DataFrame) -> pd.DataFrame:

@@ -22,11 +22,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from popsbounds.environments import names_outside
 from popsbounds.findings import (
-    Study,
     axes_holding,
+    cautions,
     failure_reasons,
+    held_out,
     missed_references,
     ok_members,
+    quantities,
     rank_correlations,
     saddles,
     unknown_references,
@@ -34,6 +36,7 @@ from popsbounds.findings import (
 )
 from popsbounds.plotting.style import COLOURS, property_label, quantity_label, structure_label, unit_label
 from popsbounds.statistics import COUNTS, principal
+from popsbounds.study import Study
 
 __all__ = ["FIGURE_TITLES", "TABLE_TITLES", "page"]
 
@@ -103,7 +106,7 @@ def page(study: Study, figures: Mapping[str, Path], captions: Mapping[str, str])
         fit=study.fit,
         answers=_answers(study),
         held_out=_held_out(study),
-        cautions=[_prose(f"{caution}.") for caution in study.cautions()],
+        cautions=[_prose(f"{caution}.") for caution in cautions(study)],
         properties=_properties(study) if "bounds" in study.tables else None,
         groups=_groups(study.tables.get("drivers")),
         outside=_outside(study.tables.get("environments")),
@@ -199,7 +202,7 @@ def _subtitle(study: Study) -> list[str]:
 def _answers(study: Study) -> list[dict[str, Any]]:
     """The summary in a few questions: each with a short answer, a mark (``good``, ``caution`` or none) and details."""
     answers = [_answer_fit(study)]
-    if len(study.held_out()):
+    if len(held_out(study)):
         answers.append(_answer_trust(study))
     if "bounds" in study.tables:
         answers += [_answer_references(study), _answer_members(study)]
@@ -214,9 +217,9 @@ def _answer(question: str, answer: str | list[str], detail: str, mark: str = "",
 
 
 def _answer_fit(study: Study) -> dict[str, Any]:
-    fit, held_out = study.fit, study.held_out()
-    errors = [_measured(line.MAE, KINDS[line.kind][1]) for line in held_out.itertuples()]
-    of_what = _listed([KINDS[kind][0] for kind in held_out["kind"]])
+    fit, rows = study.fit, held_out(study)
+    errors = [_measured(line.MAE, KINDS[line.kind][1]) for line in rows.itertuples()]
+    of_what = _listed([KINDS[kind][0] for kind in rows["kind"]])
     size = f"{_count(fit['P'], 'parameter')}, {fit['N']:,} training rows (N/P = {_number(fit['N_over_P'])})"
     detail = f"Mean absolute error of the MLE on held-out {of_what}; {size}." if errors else f"{size}."
     mark = ("caution", "Caution") if fit["caveats"] else ("", "")
@@ -224,16 +227,16 @@ def _answer_fit(study: Study) -> dict[str, Any]:
 
 
 def _answer_trust(study: Study) -> dict[str, Any]:
-    held_out = study.held_out()
-    shares = [f"{_percent(line.EV)} of {KINDS[line.kind][0]}" for line in held_out.itertuples()]
-    promised = _percent(held_out["promised"].max())
-    members = _count(held_out["n_members"].max(), "member")
-    ratios = [_number(ratio) for ratio in held_out["error_over_std"]]
+    rows = held_out(study)
+    shares = [f"{_percent(line.EV)} of {KINDS[line.kind][0]}" for line in rows.itertuples()]
+    promised = _percent(rows["promised"].max())
+    members = _count(rows["n_members"].max(), "member")
+    ratios = [_number(ratio) for ratio in rows["error_over_std"]]
     detail = (
         f"That share of held-out data is outside the bounds; {promised} is what {members} promise. "
         f"Mean error over mean std: {_listed(ratios)}; 1 is right."
     )
-    few = set(study.cautions()) == set(study.fit["caveats"])
+    few = set(cautions(study)) == set(study.fit["caveats"])
     mark = ("good", "As promised") if few else ("caution", "More than promised")
     return _answer("Can the bounds be trusted?", [*shares[:-1], f"{shares[-1]} outside"], detail, *mark)
 
@@ -251,7 +254,7 @@ def _answer_references(study: Study) -> dict[str, Any]:
     n_single, n_curves = int(single.sum()), int((~single).sum())
     n_missed = int(missed.loc[missed["reference"].notna(), "n_outside"].sum())
     curves = f"{_percent(known.loc[~single, 'bracketed'].astype(float).mean())} of the {n_curves:,} points of curves"
-    ratio = study.quantities()["mean_error_over_std"].median()
+    ratio = quantities(study)["mean_error_over_std"].median()
     typical = f"The typical error of the MLE is {_number(ratio)} std." if pd.notna(ratio) else ""
     if n_single:
         answer = f"{n_single - n_missed:,} of {n_single:,} inside"
@@ -295,7 +298,7 @@ def _answer_environments(study: Study) -> dict[str, Any]:
 
 
 def _held_out(study: Study) -> list[dict[str, Any]]:
-    lines = study.held_out().to_dict("records")
+    lines = held_out(study).to_dict("records")
     return [{**line, "name": KINDS[line["kind"]][0], "unit": KINDS[line["kind"]][1]} for line in lines]
 
 
@@ -303,14 +306,14 @@ def _properties(study: Study) -> dict[str, Any]:
     """What is said of the properties: quantities, missed references, failures, saddles."""
     tables = study.tables
     bounds = principal(tables["bounds"])
-    quantities = study.quantities()
-    ranked = quantities[quantities["mean_error_over_std"].notna()].sort_values("mean_error_over_std", ascending=False)
+    found = quantities(study)
+    ranked = found[found["mean_error_over_std"].notna()].sort_values("mean_error_over_std", ascending=False)
     missed = missed_references(bounds)
     reasons = failure_reasons(tables["failures"], tables["bounds"])
     return {
-        "quantities": [_quantity(line, bounds) for line in quantities.to_dict("records")],
+        "quantities": [_quantity(line, bounds) for line in found.to_dict("records")],
         "has_references": bool(bounds["bracketed"].notna().any()),
-        "has_paper": bool(quantities["paper_mean_error_over_std"].notna().any()),
+        "has_paper": bool(found["paper_mean_error_over_std"].notna().any()),
         "worst": [
             f"{quantity_label(quantity)} ({property_label(prop)}; {_number(ratio)} std)"
             for prop, quantity, ratio in ranked[["property", "quantity", "mean_error_over_std"]].head(3).to_numpy()

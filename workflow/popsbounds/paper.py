@@ -9,7 +9,6 @@ Source: Perez, Subramanyam, Maliyov & Swinburne, npj Comput. Mater. 11, 263 (202
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -221,7 +220,7 @@ def _spread(line: pd.Series) -> str:
 
 
 def _data(study: Study) -> str:
-    fit = json.loads((study.folder / "fit" / "summary.json").read_text())
+    fit = study.fit
     model = study.config.descriptors
     name = model.model if isinstance(model, Universal) else "SNAP"
     return f"{name}, {fit['N']:,} rows, {fit['P']:,} parameters"
@@ -338,7 +337,7 @@ def _page(folder: Path, study: Study, universal: Study | None) -> Iterator[str]:
 def _about(study: Study) -> str:
     """Study, data, N, P, members: what every caption says."""
     config = study.config
-    fit = json.loads((study.folder / "fit" / "summary.json").read_text())
+    fit = study.fit
     generate = config.dataset.generate
     data = ", ".join(source.path.name for source in config.dataset.sources)
     if generate is not None:

@@ -14,8 +14,9 @@ import pandas as pd
 
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.environments import names_outside
-from popsbounds.findings import Study, ok_members, saddles, unknown_references
+from popsbounds.findings import cautions, held_out, ok_members, quantities, saddles, unknown_references
 from popsbounds.statistics import COUNTS, principal
+from popsbounds.study import Study, load_study
 from popsbounds.text import markdown, shown_number
 
 __all__ = ["posteriors", "summary"]
@@ -35,7 +36,7 @@ def summary(study: str | Path) -> str:
     study
         Its folder, such as ``results/demo``.
     """
-    found = Study.read(study)
+    found = load_study(study)
     fit = found.fit
     lines = [
         f"{fit['P']:,} parameters fitted to {fit['N']:,} rows (N/P = {fit['N_over_P']:.0f}); "
@@ -45,11 +46,11 @@ def summary(study: str | Path) -> str:
 
     head = ["held-out data", "MAE of the MLE", "envelope violation", "mean error/std", "mean width of the bounds"]
     rows = [[*head, "interval score (2 %)"]]
-    for line in found.held_out().itertuples():
+    for line in held_out(found).itertuples():
         numbers = [shown_number(n) for n in (line.error_over_std, line.mean_width, line.interval_score)]
         rows.append([_NAMES[line.kind], shown_number(line.MAE), f"{100 * line.EV:.1f} %", *numbers])
     lines += [markdown(rows), ""]
-    lines += [f"Caution: {caveat}.\n" for caveat in found.cautions()]
+    lines += [f"Caution: {caveat}.\n" for caveat in cautions(found)]
 
     if "bounds" in found.tables:
         lines += _properties(found)
@@ -60,11 +61,11 @@ def _properties(study: Study) -> list[str]:
     """What became of the members' properties."""
     lines: list[str] = []
     tables = study.tables
-    quantities = study.quantities().query("n_structures > 0")
+    known = quantities(study).query("n_structures > 0")
     unrelaxed = (principal(tables["bounds"])["method"] != "explicit").any()
     head = ["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]
     rows = [[*head, *(["method"] if unrelaxed else [])]]
-    for line in quantities.itertuples():
+    for line in known.itertuples():
         inside = f"{line.fraction_bracketed * line.n_structures:.0f} of {line.n_structures}"
         if line.curve:
             inside = f"{100 * line.fraction_bracketed:.0f} % of {line.n_structures} curves"

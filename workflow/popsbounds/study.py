@@ -9,10 +9,11 @@ Three lines are an analysis::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -81,6 +82,11 @@ class Study:
     def config(self) -> Config:
         """The configuration it was run with, defaults included."""
         return load_config(self.folder / "config.yaml")
+
+    @cached_property
+    def fit(self) -> dict[str, Any]:
+        """Numbers of the fit; see `popsbounds.fit.summarise`."""
+        return json.loads((self.folder / "fit" / "summary.json").read_text())
 
     @property
     def figures(self) -> list[str]:

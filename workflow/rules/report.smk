@@ -5,6 +5,7 @@ CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 rule write_report:
     input:
+        config=rules.record_config.output[0],
         fit=rules.fit_posterior.output.summary,
         tables=expand(f"{OUT}/tables/{{table}}.parquet", table=TABLES),
         figures=expand(rules.draw_figure.output.png, figure=FIGURES),
