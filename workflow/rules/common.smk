@@ -14,7 +14,6 @@ HOW = {"method", "levels", "tolerance"}  # of a property's settings: what the ML
 MODEL = None if SNAP else STUDY.descriptors.model
 MODEL_ENV = f"../../envs/{MODEL if MODEL in MODELS else 'popsbounds'}.yaml"
 MODEL_GPUS = STUDY.engine.gpus if SNAP else int(STUDY.descriptors.device != "cpu")
-CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
 
 
 def settings(*sections):
@@ -38,7 +37,8 @@ def source_files():
 
 def caption(name):
     """What the report says of a figure or table; figures of the user's own properties share one text."""
-    return (CAPTIONS / f"{'own' if name.startswith('own_') else name}.rst").read_text()
+    name = "own" if name.startswith("own_") else name
+    return Path(workflow.source_path(f"../report/captions/{name}.rst")).read_text()
 
 
 def property_settings(name):
