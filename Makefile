@@ -12,6 +12,10 @@ SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
 .PHONY: run report calibration potentials extremes universal extra test test-slurm gpu dft benchmark lint format docs clean
 
+# The environment alone, to be activated: source .venv/bin/activate
+.PHONY: install
+install: $(READY)
+
 run: $(READY) report
 	@echo
 	@$(BIN)/python -m popsbounds.report results/$(STUDY)
