@@ -36,7 +36,8 @@ def python_version() -> str:
 
 
 def test_every_dependency_is_pinned_once():
-    wanted = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    wanted = [requirement for group in groups for requirement in group]
     # Of e3nn, MACE pins another version than SevenNet's extra does.
     assert {normal(name) for name in wanted if "==" not in name} - set(pinned()) == set()
     lines = [line for line in (ENVS / "constraints.txt").read_text().split("\n") if "==" in line]
