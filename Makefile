@@ -14,6 +14,10 @@ SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
 .PHONY: run report plan calibration potentials extremes universal paper extra test test-slurm gpu dft benchmark lint format docs clean
 
+# The environment alone, to be activated: source .venv/bin/activate
+.PHONY: install
+install: $(READY)
+
 run: $(READY) report
 	@echo
 	@$(BIN)/python -m popsbounds.report results/$(STUDY)

@@ -24,7 +24,7 @@ _INTRODUCTION = """# Configuration
 
 A study is one YAML file. Everything it makes goes to `results/<study>/`.
 
-```
+```bash
 make run                                          # config/demo.yaml, the default
 make run STUDY=tungsten                           # config/tungsten.yaml
 snakemake --cores all --configfile my_study.yaml  # any file
@@ -75,7 +75,7 @@ energy taken is the one that the forces are derivatives of (the free energy, whe
 are kept by content in `cache`: whatever stops a run, no structure is computed twice. Frames that the calculator fails
 on are left out and listed, with the reason, in `results/<study>/dataset/unlabelled.csv`.
 
-```
+```bash
 snakemake --configfile my_study.yaml --cores 8 results/my_study/export/labelled.extxyz.xz  # frames and labels, to keep
 snakemake --configfile my_study.yaml --cores 8 results/my_study/export/check_labels.csv    # beside tighter settings
 snakemake --configfile my_study.yaml --cores 8 results/my_study/export/reference.csv       # references, for `table`

@@ -37,6 +37,7 @@ from popsbounds.findings import (
 from popsbounds.plotting.style import COLOURS, property_label, quantity_label, structure_label, unit_label
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study
+from popsbounds.text import caption
 
 __all__ = ["FIGURE_TITLES", "TABLE_TITLES", "page"]
 
@@ -81,7 +82,7 @@ _OUT_OF_PROPORTION, _WORTH = 1.5, 0.1
 _FARTHEST = 1.3
 
 
-def page(study: Study, figures: Mapping[str, Path], captions: Mapping[str, str]) -> str:
+def page(study: Study, figures: Mapping[str, Path]) -> str:
     """The whole page.
 
     Parameters
@@ -90,9 +91,6 @@ def page(study: Study, figures: Mapping[str, Path], captions: Mapping[str, str])
         What it is about.
     figures
         PNG files by the figures' names, such as ``formation_energy``.
-    captions
-        Of figures and tables, by name; figures of the user's own properties share ``own``. Text with
-        ``*emphasis*`` and code in backquotes.
 
     Returns
     -------
@@ -106,14 +104,14 @@ def page(study: Study, figures: Mapping[str, Path], captions: Mapping[str, str])
         fit=study.fit,
         answers=_answers(study),
         held_out=_held_out(study),
-        cautions=[_prose(f"{caution}.") for caution in cautions(study)],
+        cautions=[_prose(f"{warning}.") for warning in cautions(study)],
         properties=_properties(study) if "bounds" in study.tables else None,
         groups=_groups(study.tables.get("drivers")),
         outside=_outside(study.tables.get("environments")),
         compared="environments" in study.tables,
-        figures=_figures(figures, captions),
+        figures=_figures(figures),
         tables=[
-            {"name": name, "title": TABLE_TITLES[name], "caption": _prose(captions[name])} for name in _shown(study)
+            {"name": name, "title": TABLE_TITLES[name], "caption": _prose(caption(name))} for name in _shown(study)
         ],
         data={"spreads": _spreads(study), "tables": {name: _columns(table) for name, table in _shown(study).items()}},
         colours=COLOURS,
@@ -425,9 +423,8 @@ def _outside(environments: pd.DataFrame | None) -> list[tuple[str, list[str]]]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _figures(paths: Mapping[str, Path], captions: Mapping[str, str]) -> list[dict[str, Any]]:
+def _figures(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
     own = {name: name.removeprefix("own_").replace("_", " ") for name in paths if name.startswith("own_")}
-    captions = {**captions, **dict.fromkeys(own, captions["own"])}
     known = [*FIGURE_TITLES]
     first = known.index("pointwise")
     order = [*known[:first], *own, *known[first:]]
@@ -437,8 +434,8 @@ def _figures(paths: Mapping[str, Path], captions: Mapping[str, str]) -> list[dic
             "name": name,
             "title": titles[name],
             "file": paths[name].with_suffix(".pdf").name,
-            "caption": _prose(captions[name]),
-            "alt": f"{titles[name]}. {_first_sentence(captions[name])}",
+            "caption": _prose(caption(name)),
+            "alt": f"{titles[name]}. {_first_sentence(caption(name))}",
             "source": f"data:image/png;base64,{base64.b64encode(paths[name].read_bytes()).decode()}",
         }
         for name in sorted(paths, key=order.index)

@@ -21,7 +21,7 @@ from popsbounds.config import Universal
 from popsbounds.plotting.style import save
 from popsbounds.statistics import paper_tables, principal
 from popsbounds.study import Study, load_study
-from popsbounds.text import markdown, shown_number
+from popsbounds.text import caption, markdown, shown_number
 
 __all__ = ["CLAIMS", "FIGURES", "Claim", "claims_table", "write_paper"]
 
@@ -331,7 +331,8 @@ def _page(folder: Path, study: Study, universal: Study | None) -> Iterator[str]:
             stem = f"fig{figure.number.replace(' and ', '_')}_{name}"
             save(source.draw(name), folder / stem)
             yield f"![{figure.title}: {name.replace('_', ' ')}]({stem}.png)"
-        yield f"**Fig. {figure.number}. {figure.title}.** From {_about(source)}."
+        said = " ".join(caption(name) for name in drawn)
+        yield f"**Fig. {figure.number}. {figure.title}.** {said} From {_about(source)}."
 
 
 def _about(study: Study) -> str:

@@ -1,12 +1,22 @@
-"""Tables and numbers as text."""
+"""Tables and numbers as text, and what is said of figures and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import files
 
 import pandas as pd
 
-__all__ = ["markdown", "shown_number"]
+__all__ = ["caption", "markdown", "shown_number"]
+
+
+def caption(name: str) -> str:
+    """What there is to say of a figure or a table; figures of the user's own properties share one text.
+
+    With ``*emphasis*``, and code in backquotes.
+    """
+    name = "own" if name.startswith("own_") else name
+    return files("popsbounds").joinpath("captions", f"{name}.rst").read_text(encoding="utf-8").strip()
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,5 @@
 # The page that tells what a study found.
 
-CAPTIONS = Path(str(workflow.current_basedir)).parent / "report" / "captions"
-
 
 rule write_report:
     input:
@@ -17,7 +15,6 @@ rule write_report:
         "../../envs/popsbounds.yaml"
     params:
         settings=settings("fit", "ensemble", "descriptors"),
-        captions={path.stem: path.read_text() for path in sorted(CAPTIONS.glob("*.rst"))},
     message:
         "Writing the report"
     script:

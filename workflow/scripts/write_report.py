@@ -7,4 +7,4 @@ from popsbounds.study import load_study
 start(snakemake)
 study = load_study(Path(snakemake.input.config).parent)
 figures = {Path(file).stem.split("_", maxsplit=1)[1]: Path(file) for file in snakemake.input.figures}
-Path(snakemake.output[0]).write_text(page(study, figures, snakemake.params.captions), encoding="utf-8")
+Path(snakemake.output[0]).write_text(page(study, figures), encoding="utf-8")
