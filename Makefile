@@ -12,10 +12,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: run report plan calibration potentials extremes universal paper extra test test-slurm gpu dft benchmark lint format docs clean
+.PHONY: install run report plan calibration potentials extremes universal paper extra test test-slurm gpu dft benchmark lint format docs clean
 
 # The environment alone, to be activated: source .venv/bin/activate
-.PHONY: install
 install: $(READY)
 
 run: $(READY) report
