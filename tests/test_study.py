@@ -6,15 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
 
 import popsbounds
-from popsbounds.catalogue import ON_DEMAND, catalogue, plain
-from popsbounds.config import load_config, parse_config
+from popsbounds.catalogue import catalogue, plain
+from popsbounds.config import parse_config
 from popsbounds.errors import InputError
 from popsbounds.plotting import FIGURES
 from popsbounds.statistics import BOUNDS_COLUMNS
@@ -88,21 +87,6 @@ def test_importing_the_package_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
     with pytest.raises(AttributeError, match="no attribute 'load_studies'"):
         popsbounds.load_studies  # noqa: B018
-
-
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_the_catalogue_is_the_workflows(path):
-    """Figures and tables that the rules name, from the rules' own text."""
-    config = load_config(path)
-    rules = (ROOT / "workflow" / "rules" / "figures.smk").read_text()
-    properties = config.properties.names()
-    names = {"STUDY": config, "PROPERTIES": properties, "SNAP": config.descriptors.kind == "snap"}
-    exec(rules.split("\nrule ")[0], names | {"workflow": SimpleNamespace()}, names)
-    ours = catalogue(config)
-    assert [name for name in ours if name not in ON_DEMAND] == names["FIGURES"]
-    theirs = names["CATALOGUE"]
-    assert all(theirs[name][0] == " ".join(tables) for name, tables in ours.items())
-    assert {plain(name) for name in ours if "_own_" not in name} <= set(FIGURES)
 
 
 def test_every_function_that_draws_is_in_the_catalogue():
