@@ -19,7 +19,6 @@ from popsbounds.plotting import FIGURES
 from popsbounds.statistics import BOUNDS_COLUMNS
 
 ROOT = Path(__file__).parents[1]
-STUDIES = [*sorted((ROOT / "config").glob("*.yaml")), ROOT / "tests" / "studies" / "tiny.yaml"]
 
 
 @pytest.fixture
