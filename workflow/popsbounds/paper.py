@@ -37,6 +37,11 @@ class PaperFigure:
     figures: tuple[str, ...]
     universal: bool = False
 
+    @property
+    def label(self) -> str:
+        """Fig. 1, or Figs. 10 and 11."""
+        return f"Fig{'s' if ' ' in self.number else ''}. {self.number}"
+
 
 FIGURES = [
     PaperFigure("1", "Held-out energies and forces: errors and envelopes", ("pointwise",)),
@@ -196,7 +201,7 @@ def _implicit(study: Study) -> tuple[str, bool]:
 def _universal_bounds(study: Study) -> tuple[str, bool]:
     line = _rival(study, study.config.fit.posterior)
     text = f"{100 * line['EV']:.1f}{_spread(line)} % outside, {1000 * line['mean_width']:.0f} meV/atom wide"
-    return f"{_data(study)}: {text}", bool(line["EV"] <= 0.05)
+    return f"{_data(study)}: {text}", bool(line["EV"] <= 0.02)
 
 
 def _bagging(study: Study) -> tuple[str, bool]:
@@ -325,14 +330,14 @@ def _page(folder: Path, study: Study, universal: Study | None) -> Iterator[str]:
         source = universal if figure.universal else study
         drawn = [name for name in figure.figures if source is not None and name in source.figures]
         if source is None or not drawn:
-            yield f"**Fig. {figure.number}. {figure.title}.** Not in these studies."
+            yield f"**{figure.label}. {figure.title}.** Not in these studies."
             continue
         for name in drawn:
             stem = f"fig{figure.number.replace(' and ', '_')}_{name}"
             save(source.draw(name), folder / stem)
             yield f"![{figure.title}: {name.replace('_', ' ')}]({stem}.png)"
-        said = " ".join(caption(name) for name in drawn)
-        yield f"**Fig. {figure.number}. {figure.title}.** {said} From {_about(source)}."
+        said = " ".join(" ".join(map(caption, drawn)).split())
+        yield f"**{figure.label}. {figure.title}.** {said} From {_about(source)}."
 
 
 def _about(study: Study) -> str:
