@@ -170,6 +170,7 @@ def slow(finished, tmp_path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_a_job_past_its_time_limit_is_tried_again_with_more(slow):
     before, undisturbed = jobs(), tables(slow)
     done, _ = run(slow, SLOW_STUDY, *AGAIN, "--set-resources", "compute_baseline:runtime=attempt")
@@ -181,6 +182,7 @@ def test_a_job_past_its_time_limit_is_tried_again_with_more(slow):
     assert tables(slow) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_node_that_is_drained_and_goes_down_in_mid_run(slow):
     node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.split()[0]
 
