@@ -60,8 +60,8 @@ _NODES, _NODES_2D = 9, 13
 _CENTRES = 2
 # CPU-seconds of an answer to one question, and of a value; share of force calls that `auto` needs of `explicit`.
 _ANSWER, _VALUE, _CHECKED = 1e-3, 1e-4, 0.7
-# Directions in which parameters matter to a property.
-_DIRECTIONS = 30
+# Directions in which parameters matter to a structure.
+_DIRECTIONS = 6
 # Molecular dynamics beside which training sets are judged: force calls, of so many atoms.
 _DYNAMICS, _DYNAMICS_ATOMS = 2000, 54
 # Memory of a script that does nothing (MB), and how long a job should be.
@@ -363,7 +363,8 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
         ("fit_ridge", ""): (30 * p**3 * speeds.flop, 6 * square, 2 * square),
         ("accumulate_corrections", ""): (2 * passes, 4 * square, 0),
         ("measure_posterior", ""): (2 * passes, 4 * square, 0),
-        ("fit_posterior", ""): (30 * p**3 * speeds.flop, 6 * square + 8e-6 * members * p, 2 * square),
+        ("prepare_fit", ""): (0, 0.4 * matrix, 0),
+        ("fit_posterior", ""): (30 * p**3 * speeds.flop, 6 * square + 0.8 * matrix, 2 * square),
         ("predict_test", ""): (3 * 2 * rows.n_rows * test * p * members * speeds.flop, matrix / shards, 0),
         ("draw_members", ""): (0, 16e-6 * members * p, 8e-6 * members * p),
         ("attribute_variance", ""): (2 * passes, 4 * square, 0),
@@ -384,7 +385,8 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
             1e-5 * members * part.n_values * ways[name],
         )
         implicit = member_seconds(part, "implicit", 1, p, speeds)
-        found["differentiate", name] = (2 * _DIRECTIONS * implicit, 4 * models, 8e-6 * p * part.n_values)
+        directions = min(p, _DIRECTIONS * len(part.questions))
+        found["differentiate", name] = (2 * directions * implicit, 4 * models, 8e-6 * p * part.n_values)
         if config.reference.calculator is not None and speeds.reference is not None:
             calls = sum(
                 (_COLD.get(q.kind, 1) + 6 * q.n_atoms) * _cost(speeds.reference, q.n_atoms) for q in part.questions
@@ -490,9 +492,7 @@ def describe(config: Config, path: Path, cores: int) -> str:
     ]
     if config.properties.names():
         advice = batch_size(config, table)
-        lines.append(
-            f"propagate.batch_size: {advice} would make the longest jobs of members {_JOB_S // 60} minutes long."
-        )
+        lines.append(f"propagate.batch_size: up to {advice} keep the jobs of members within {_JOB_S // 60} minutes.")
     if len(done):
         ratio = done["cpu_s"].sum() / done["cpu_s_taken"].sum()
         lines.append(f"Of what has been run, the plan says {ratio:.2f} times the CPU time that was measured.")

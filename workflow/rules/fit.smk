@@ -13,6 +13,8 @@ rule prepare_fit:
         f"{OUT}/logs/prepare_fit.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        mem_mb=memory(1000, 1),
     params:
         settings=settings("descriptors") | {"energy_rows": STUDY.fit.energy_rows},
     message:
