@@ -105,7 +105,7 @@ def test_the_changelog_has_its_form():
 
 def test_the_catalogue_finds_what_it_asks_for():
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
-    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
     assert usage["software-stack-deployment"]["conda"]
     assert (ROOT / "workflow" / "Snakefile").exists()
     assert (ROOT / "config" / "README.md").exists()
