@@ -48,7 +48,8 @@ def test_costs_grow_as_the_work_does():
     raw, jobs = read_yaml(TINY), count_jobs(TINY)
 
     def cpu(**changes):
-        table = expect(parse_config(raw | changes), jobs, SPEEDS)
+        config = parse_config(raw | changes)
+        table = expect(config, jobs, count_rows(config), SPEEDS)
         assert table.groupby("rule")["jobs"].sum().to_dict() == jobs
         return (table["cpu_s"] - table["jobs"] * SPEEDS.start).groupby(table["rule"]).sum()
 

@@ -22,11 +22,11 @@ from popsbounds.config import Families
 from popsbounds.relax import strained
 from popsbounds.response import Respond, augmented
 
-__all__ = ["Family", "MemberFamily"]
+__all__ = ["CHECKS", "Family", "MemberFamily"]
 
 _NEWTON_STEPS, _TOLERANCE = 40, 1e-10
 # Where the interpolation is checked, relative to the range; irrational, so that no node is near.
-_CHECKS = (-0.9003, -0.4142, 0.1618, 0.5772, 0.9511)
+CHECKS = (-0.9003, -0.4142, 0.1618, 0.5772, 0.9511)
 # Panels are not cut narrower than this strain.
 _NARROWEST = 5e-4
 # Positions (Å) closer than this are the same.
@@ -113,7 +113,7 @@ class Family:
         unit = np.array(list(product(chebyshev.chebpts1(degree), repeat=len(strains))))
         nodes = np.array([0.5 * (low + high + unit * (high - low)) for low, high in panels])
         at = [[respond(_place(base, strains, deformation, x)) for x in panel] for panel in nodes]
-        checks = width * np.array(list(product(_CHECKS, repeat=len(strains))))
+        checks = width * np.array(list(product(CHECKS, repeat=len(strains))))
         beside = [respond(_place(base, strains, deformation, x)).energy for x in checks]
         return cls(
             base,

@@ -28,10 +28,21 @@ from popsbounds.reduced import Cubic, Reduced, principal_directions, second_deri
 from popsbounds.relax import Relaxed, evaluate, strained
 from popsbounds.response import Respond
 
-__all__ = ["Basin", "Builder", "Centre", "Model", "Record", "Recorder", "describe", "read_models", "write_models"]
+__all__ = [
+    "SOFT_MODES",
+    "Basin",
+    "Builder",
+    "Centre",
+    "Model",
+    "Record",
+    "Recorder",
+    "describe",
+    "read_models",
+    "write_models",
+]
 
 # Symmetry-breaking directions, the MLE's softest, in which a member's stability is looked at.
-_SOFT_MODES = 12
+SOFT_MODES = 12
 # Families reach this much farther than the members are predicted to, and at least so far.
 _MARGIN, _LEAST_WIDTH = 1.5, 0.005
 # Scaled coordinates closer than this are the same.
@@ -282,7 +293,7 @@ class Builder:
         if record.kind != "strained":
             hessian = self.recorder.hessians.get(name)
             if hessian is not None:
-                directions = softest_breaking(hessian, coordinates.displacements, _SOFT_MODES)
+                directions = softest_breaking(hessian, coordinates.displacements, SOFT_MODES)
                 if directions.size:
                     soft = second_derivatives(Coordinates(atoms, cell=False, displacements=directions), self.respond)
             else:

@@ -37,7 +37,7 @@ from popsbounds.findings import (
 from popsbounds.plotting.style import COLOURS, property_label, quantity_label, structure_label, unit_label
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study
-from popsbounds.text import caption
+from popsbounds.text import KINDS, caption
 
 __all__ = ["FIGURE_TITLES", "TABLE_TITLES", "page"]
 
@@ -71,7 +71,6 @@ TABLE_TITLES = {
     "models": "How structures were propagated",
     "truncation": "Members without relaxation",
 }
-KINDS = {"energy": ("energies", "eV/atom"), "force": ("forces", "eV/Å")}
 
 _MOST_BINS = 40
 _MOST_GROUPS = 10
@@ -97,7 +96,7 @@ def page(study: Study, figures: Mapping[str, Path]) -> str:
     str
         HTML.
     """
-    template = _environment().get_template("page.html")
+    template, shown = _environment().get_template("page.html"), _shown(study)
     return template.render(
         study=study.config.study,
         subtitle=_subtitle(study),
@@ -110,10 +109,8 @@ def page(study: Study, figures: Mapping[str, Path]) -> str:
         outside=_outside(study.tables.get("environments")),
         compared="environments" in study.tables,
         figures=_figures(figures),
-        tables=[
-            {"name": name, "title": TABLE_TITLES[name], "caption": _prose(caption(name))} for name in _shown(study)
-        ],
-        data={"spreads": _spreads(study), "tables": {name: _columns(table) for name, table in _shown(study).items()}},
+        tables=[{"name": name, "title": TABLE_TITLES[name], "caption": _prose(caption(name))} for name in shown],
+        data={"spreads": _spreads(study), "tables": {name: _columns(table) for name, table in shown.items()}},
         colours=COLOURS,
         style=_text("page.css"),
         script=_text("page.js"),

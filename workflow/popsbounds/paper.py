@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from popsbounds.config import Universal
+from popsbounds.findings import held_out, rank_correlations
 from popsbounds.plotting.style import save
 from popsbounds.statistics import paper_tables, principal
 from popsbounds.study import Study, load_study
-from popsbounds.text import caption, markdown, shown_number
+from popsbounds.text import KINDS, caption, markdown, shown_number
 
 __all__ = ["CLAIMS", "FIGURES", "Claim", "claims_table", "write_paper"]
 
@@ -136,24 +137,17 @@ def _line(table: pd.DataFrame, **wanted: str) -> pd.Series:
     return table.iloc[0]
 
 
-def _held_out(study: Study) -> tuple[str, bool]:
-    posterior, table = study.config.fit.posterior, study.tables["calibration"]
-    members = study.config.ensemble.members
-    parts = []
-    for kind, name in (("energy", "energies"), ("force", "forces")):
-        rows = table[(table["kind"] == kind) & (table["posterior"] == posterior)]
-        if len(rows):
-            parts.append((name, float(rows["EV"].iloc[0])))
-    text = ", ".join(f"{100 * ev:.1f} % of {name}" for name, ev in parts)
-    return f"outside: {text} ({posterior}, {members} members)", all(ev <= 0.05 for _, ev in parts)
+def _outside(study: Study) -> tuple[str, bool]:
+    rows, fit = held_out(study), study.config.fit
+    text = ", ".join(f"{100 * line.EV:.1f} % of {KINDS[line.kind][0]}" for line in rows.itertuples())
+    members = f"{fit.posterior}, {study.config.ensemble.members} members"
+    return f"outside: {text} ({members})", bool((rows["EV"] <= 0.05).all())
 
 
 def _error_over_std(study: Study) -> tuple[str, bool]:
-    table = study.tables["calibration"]
-    rows = table[table["posterior"] == study.config.fit.posterior]
-    numbers = dict(zip(rows["kind"], rows["error_over_std"], strict=True))
-    text = ", ".join(f"{shown_number(number)} ({kind})" for kind, number in numbers.items())
-    return f"mean error/std {text}", all(0.5 <= number <= 1.5 for number in numbers.values())
+    rows = held_out(study)
+    text = ", ".join(f"{shown_number(line.error_over_std)} ({line.kind})" for line in rows.itertuples())
+    return f"mean error/std {text}", bool(rows["error_over_std"].between(0.5, 1.5).all())
 
 
 def _bulk_modulus_ratio(study: Study) -> tuple[str, bool]:
@@ -165,12 +159,13 @@ def _bulk_modulus_ratio(study: Study) -> tuple[str, bool]:
 
 
 def _spearman(study: Study) -> tuple[str, bool]:
-    table = study.tables["spearman"]
-    table = table[table["member"].isna() & (table["quantity"].isin(_RANKED))].dropna(subset=["rho"])
+    table = rank_correlations(study.tables["spearman"])
+    table = table[table["quantity"].isin(_RANKED)].dropna(subset=["reference_rho"])
     if table.empty:
         raise LookupError("spearman")
     parts = [
-        f"{line.property} {line.quantity.replace('_', ' ')} {line.rho:.2f} ({line.mean_rho:.2f} ± {line.std_rho:.2f})"
+        f"{line.property} {line.quantity.replace('_', ' ')} {line.reference_rho:.2f} "
+        f"({line.mean_rho:.2f} ± {line.std_rho:.2f})"
         for line in table.itertuples()
     ]
     return "; ".join(parts), bool(table["within_one_std"].astype(bool).all())
@@ -225,8 +220,7 @@ def _spread(line: pd.Series) -> str:
 
 
 def _data(study: Study) -> str:
-    fit = study.fit
-    model = study.config.descriptors
+    fit, model = study.fit, study.config.descriptors
     name = model.model if isinstance(model, Universal) else "SNAP"
     return f"{name}, {fit['N']:,} rows, {fit['P']:,} parameters"
 
@@ -235,7 +229,7 @@ _STAND_IN = "another potential, other data: what the form cannot match is not th
 _BCC_AGAIN = "where a path is bcc again every potential has 0, and a reference what its k-points leave"
 
 CLAIMS = [
-    Claim("Fig. 1", "The envelope holds nearly all held-out energies and forces.", _held_out, "more than 5 %"),
+    Claim("Fig. 1", "The envelope holds nearly all held-out energies and forces.", _outside, "more than 5 %"),
     Claim("Fig. 2", "The ensemble's spread says how large errors are.", _error_over_std),
     Claim("Fig. 3", "All formation energies are bracketed.", _bracketed("formation", "formation_energy")),
     Claim("Table 1", "Mean error/std 1.21, error/range 0.19.", _ratios("formation", "formation_energy"), _STAND_IN),
@@ -342,9 +336,7 @@ def _page(folder: Path, study: Study, universal: Study | None) -> Iterator[str]:
 
 def _about(study: Study) -> str:
     """Study, data, N, P, members: what every caption says."""
-    config = study.config
-    fit = study.fit
-    generate = config.dataset.generate
+    config, fit, generate = study.config, study.fit, study.config.dataset.generate
     data = ", ".join(source.path.name for source in config.dataset.sources)
     if generate is not None:
         data = f"{generate.frames:,} generated frames"

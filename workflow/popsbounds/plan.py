@@ -29,19 +29,35 @@ from ase.calculators.calculator import Calculator
 
 from popsbounds.band import Band
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, Config, LammpsCalculator, parse_config, read_yaml
+from popsbounds.config import AseCalculator, Config, Families, LammpsCalculator, parse_config, read_yaml
 from popsbounds.coordinates import displacement_basis, strain_basis
 from popsbounds.dataset import read_source
 from popsbounds.descriptors.forms import make_form
 from popsbounds.engine import configure_engine
 from popsbounds.errors import InputError
 from popsbounds.export import read_labelled
+from popsbounds.family import CHECKS
+from popsbounds.models import SOFT_MODES
 from popsbounds.potential import Potential
 from popsbounds.properties import make_property
+from popsbounds.reduced import DIRECTIONS
 from popsbounds.relax import Relaxed, strained
 from popsbounds.structures import crystal
 
-__all__ = ["Listener", "Question", "Speeds", "count_jobs", "describe", "expect", "listen", "measured", "probe"]
+__all__ = [
+    "Asked",
+    "Listener",
+    "Question",
+    "Rows",
+    "Speeds",
+    "count_jobs",
+    "count_rows",
+    "describe",
+    "expect",
+    "listen",
+    "measured",
+    "probe",
+]
 
 Kind = Literal["crystal", "ions", "strained", "static", "band", "modes"]
 
@@ -50,12 +66,8 @@ _BY_PROPERTY = ("compute_baseline", "propagate_members", "differentiate", "compu
 # Force calls of a relaxation from scratch, and of a member's that starts from its model: medians of real studies.
 _COLD = {"crystal": 10, "ions": 30, "strained": 3, "band": 240}
 _WARM = {"crystal": 8, "ions": 2.5, "strained": 3, "band": 14}
-# Directions with third derivatives, and those in which a saddle is looked at; see `reduced` and `models`.
-_THIRD, _SOFT = 12, 12
-# Ranges of volumes in a family, and points at which it is checked.
-_PANELS, _CHECKS = 2, 5
-# Nodes of a family in one coordinate, and along each of two: the configuration's defaults.
-_NODES, _NODES_2D = 9, 13
+# Ranges of volumes in a family.
+_PANELS = 2
 # Models of a structure with internal freedom: the MLE's own and, of half of them, two to either side.
 _CENTRES = 2
 # CPU-seconds of an answer to one question, and of a value; share of force calls that `auto` needs of `explicit`.
@@ -138,7 +150,7 @@ class Listener(Potential):
         return self._noted("static", atoms, 1)
 
     def unstable_modes(self, name: str, relaxed: Relaxed) -> int:
-        self.asked.append(Question("modes", len(relaxed.atoms), _SOFT, 0))
+        self.asked.append(Question("modes", len(relaxed.atoms), SOFT_MODES, 0))
         return 0
 
     def _band(self, name: str, images: list[Atoms], crystal: str) -> Band:
@@ -249,14 +261,16 @@ def _cost(line: tuple[float, float], n_atoms: int) -> float:
     return line[0] + line[1] * n_atoms
 
 
-def baseline_seconds(questions: list[Question], speeds: Speeds) -> float:
+def baseline_seconds(questions: list[Question], families: Families, speeds: Speeds) -> float:
     """CPU-seconds of the MLE's structures and of their models."""
     seconds = 0.0
     for q in questions:
-        third = min(q.size, _THIRD)
+        third = min(q.size, DIRECTIONS)
         calls, rows = _COLD.get(q.kind, 0), 0
         if q.family:
-            rows += _NODES * _PANELS + _CHECKS if q.n_strains == 1 else _NODES_2D**2 + _CHECKS**2
+            several = q.n_strains == 2
+            rows += families.nodes_2d**2 if several else _PANELS * families.nodes
+            rows += len(CHECKS) ** (2 if several else 1)
         elif q.kind == "modes":
             rows += 2 * q.size
         if q.kind in ("crystal", "ions", "strained", "band"):
@@ -320,7 +334,7 @@ def count_rows(config: Config) -> Rows:
     return Rows(atoms, int(len(atoms) + components.sum()), known)
 
 
-def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFrame:
+def expect(config: Config, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) -> pd.DataFrame:
     """What each rule of a study will take.
 
     Parameters
@@ -329,6 +343,8 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
         The study.
     jobs
         Number of jobs of each rule; see `count_jobs`.
+    rows
+        Its data; see `count_rows`.
     speeds
         Of this machine; see `probe`.
 
@@ -338,12 +354,11 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
         Columns rule, property (of those that are spread over properties), jobs, cpu_s (CPU-seconds of all jobs), job_s
         (of one job, on average), memory_MB (of one job) and disk_MB (what is kept).
     """
-    rows, p, members = count_rows(config), make_form(config).n_parameters, config.ensemble.members
-    if config.fit.components is not None:
-        p = config.fit.components
+    members, p = config.ensemble.members, make_form(config).n_parameters
+    fitted = min(p, config.fit.components or p)
     test = config.dataset.test_fraction
-    square, matrix = 8e-6 * p**2, 8e-6 * rows.n_rows * p
-    passes = 2 * rows.n_rows * (1 - test) * p**2 * speeds.flop
+    square, matrix = 8e-6 * fitted**2, 8e-6 * rows.n_rows * p
+    passes = 2 * rows.n_rows * (1 - test) * fitted**2 * speeds.flop
     shards = config.descriptors.shards
     describe = float(np.sum(speeds.descriptors[0] + speeds.descriptors[1] * rows.n_atoms))
     generate = config.dataset.generate
@@ -360,11 +375,11 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
         ("label_frames", ""): (label, 0, 0),
         ("compute_descriptors", ""): (describe, 2 * matrix / shards, matrix),
         ("accumulate_moments", ""): (passes, 2 * square, 0),
-        ("fit_ridge", ""): (30 * p**3 * speeds.flop, 6 * square, 2 * square),
+        ("fit_ridge", ""): (30 * fitted**3 * speeds.flop, 6 * square, 2 * square),
         ("accumulate_corrections", ""): (2 * passes, 4 * square, 0),
         ("measure_posterior", ""): (2 * passes, 4 * square, 0),
         ("prepare_fit", ""): (0, 0.4 * matrix, 0),
-        ("fit_posterior", ""): (30 * p**3 * speeds.flop, 6 * square + 0.8 * matrix, 2 * square),
+        ("fit_posterior", ""): (30 * fitted**3 * speeds.flop, 6 * square + 0.8 * matrix, 2 * square),
         ("predict_test", ""): (3 * 2 * rows.n_rows * test * p * members * speeds.flop, matrix / shards, 0),
         ("draw_members", ""): (0, 16e-6 * members * p, 8e-6 * members * p),
         ("attribute_variance", ""): (2 * passes, 4 * square, 0),
@@ -377,13 +392,14 @@ def expect(config: Config, jobs: Mapping[str, int], speeds: Speeds) -> pd.DataFr
         settings = config.properties.settings(name)
         numbers = sum(q.images * (q.size + 1) * (q.size + 12) / 2 for q in part.questions)
         models = 8e-6 * p * numbers
-        found["compute_baseline", name] = (baseline_seconds(part.questions, speeds), models, models)
-        each = sum(member_seconds(part, m, len(settings.levels), p, speeds) for m in settings.method)
-        found["propagate_members", name] = (
-            members * each,
-            _LIVE_MB + 4 * models,
-            1e-5 * members * part.n_values * ways[name],
+        found["compute_baseline", name] = (
+            baseline_seconds(part.questions, config.propagate.families, speeds),
+            models,
+            models,
         )
+        each = sum(member_seconds(part, m, len(settings.levels), p, speeds) for m in settings.method)
+        kept = 1e-5 * members * part.n_values * ways[name]
+        found["propagate_members", name] = (members * each, _LIVE_MB + 4 * models, kept)
         implicit = member_seconds(part, "implicit", 1, p, speeds)
         directions = min(p, _DIRECTIONS * len(part.questions))
         found["differentiate", name] = (2 * directions * implicit, 4 * models, 8e-6 * p * part.n_values)
@@ -462,8 +478,8 @@ def describe(config: Config, path: Path, cores: int) -> str:
     cores
         On how many cores it is to run.
     """
-    speeds, jobs = probe(config), count_jobs(path)
-    table = expect(config, jobs, speeds)
+    speeds, jobs, rows = probe(config), count_jobs(path), count_rows(config)
+    table = expect(config, jobs, rows, speeds)
     taken = measured(Path("results") / config.study)
     both = table.merge(taken, on=["rule", "property"], how="left", suffixes=("", "_taken"))
     done = both[both["jobs_taken"] == both["jobs"]]
@@ -496,6 +512,8 @@ def describe(config: Config, path: Path, cores: int) -> str:
     if len(done):
         ratio = done["cpu_s"].sum() / done["cpu_s_taken"].sum()
         lines.append(f"Of what has been run, the plan says {ratio:.2f} times the CPU time that was measured.")
+    if not rows.known:
+        lines.append("Frames that are still to be generated are taken to have half the largest number of atoms.")
     lines += [f"Not counted: {what}." for what in _not_counted(config, speeds)]
     return "\n".join(lines)
 

@@ -22,7 +22,15 @@ from popsbounds.coordinates import Coordinates
 from popsbounds.relax import Relaxed
 from popsbounds.response import Respond, Response, augmented
 
-__all__ = ["Cubic", "MemberReduced", "Reduced", "principal_directions", "second_derivatives", "with_frame"]
+__all__ = [
+    "DIRECTIONS",
+    "Cubic",
+    "MemberReduced",
+    "Reduced",
+    "principal_directions",
+    "second_derivatives",
+    "with_frame",
+]
 
 # Steps of the central differences: along a displacement (Å) and along a strain; small beside anharmonicity and
 # large beside rounding.
@@ -31,7 +39,7 @@ _STEP, _STRAIN_STEP = 1e-3, 1e-4
 _SOFTEST = 0.05
 # Third derivatives: along so many directions at most, which leave out no more than this share of the members'
 # relaxation energy; by steps as large as the members' own, within limits (Å).
-_DIRECTIONS, _LEFT_OUT = 12, 1e-4
+DIRECTIONS, _LEFT_OUT = 12, 1e-4
 _SHORTEST_STEP, _LONGEST_STEP = 0.01, 0.1
 _NEWTON_STEPS, _TOLERANCE = 30, 1e-9
 
@@ -173,7 +181,7 @@ class Reduced:
         for model, strain in zip(self.members(thetas, "first"), strains, strict=True):
             moves.append(model.point(model.solve(strain), strain))
         known = np.array([move for move in moves if np.isfinite(move).all()]).reshape(-1, joint.size)
-        found = principal_directions(known, self.members(self.mle[None], "first")[0].hessian)[:_DIRECTIONS]
+        found = principal_directions(known, self.members(self.mle[None], "first")[0].hessian)[:DIRECTIONS]
         if not found:
             return self
         sizes = [min(max(size, _SHORTEST_STEP), _LONGEST_STEP) for _, _, size in found]

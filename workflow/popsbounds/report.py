@@ -17,11 +17,11 @@ from popsbounds.environments import names_outside
 from popsbounds.findings import cautions, held_out, ok_members, quantities, saddles, unknown_references
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study, load_study
-from popsbounds.text import markdown, shown_number
+from popsbounds.text import KINDS, markdown, shown_number
 
 __all__ = ["posteriors", "summary"]
 
-_NAMES = {"energy": "energies (eV/atom)", "force": "forces (eV/Å)"}
+_NAMES = {kind: f"{name} ({unit})" for kind, (name, unit) in KINDS.items()}
 
 
 def _way(method: str, level: str) -> str:

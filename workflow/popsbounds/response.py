@@ -32,6 +32,19 @@ class Response:
     forces: np.ndarray
     virial: np.ndarray
 
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the design matrix, and reference values.
+
+        Returns
+        -------
+        rows : ndarray, shape (1 + 3n, P)
+            Times Θ: the energy per atom (eV), and the forces (eV/Å; atom by atom, x y z).
+        reference : ndarray, shape (1 + 3n,)
+            What does not depend on Θ.
+        """
+        both = np.vstack([self.energy / (len(self.forces) // 3), self.forces])
+        return np.ascontiguousarray(both[:, :-1]), both[:, -1].copy()
+
 
 Respond = Callable[[Atoms], Response]
 

@@ -7,7 +7,11 @@ from importlib.resources import files
 
 import pandas as pd
 
-__all__ = ["caption", "markdown", "shown_number"]
+__all__ = ["KINDS", "caption", "markdown", "shown_number"]
+
+
+KINDS = {"energy": ("energies", "eV/atom"), "force": ("forces", "eV/Å")}
+"""Name and unit of each kind of held-out data."""
 
 
 def caption(name: str) -> str:

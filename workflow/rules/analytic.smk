@@ -15,7 +15,7 @@ rule differentiate:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1500, 6),
+        mem_mb=growing(1500, 6),
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         settings=lambda wildcards: member_settings(wildcards.property) | settings("ensemble"),

@@ -16,7 +16,7 @@ rule compute_baseline:
         MODEL_ENV
     resources:
         gpu=MODEL_GPUS,
-        mem_mb=memory(2500, 5),
+        mem_mb=growing(2500, 5),
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         settings=lambda wildcards: member_settings(wildcards.property),

@@ -17,8 +17,8 @@ rule compare_posteriors:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(4000, 3),
-        runtime=minutes(120, 0.1),
+        mem_mb=growing(4000, 3),
+        runtime=growing(120, 0.1),
     params:
         settings=lambda wildcards: settings("seed", "fit", "ensemble")
         | {

@@ -48,13 +48,8 @@ def member_settings(name):
     return property_settings(name) | propagate
 
 
-def memory(base_mb, per_input_mb):
-    """Memory (MB) that grows with the size of a job's input, and from one try to the next."""
-    return lambda wildcards, input, attempt: attempt * round(base_mb + per_input_mb * input.size_mb)
-
-
-def minutes(base, per_input_mb):
-    """Time limit (min) that grows with the size of a job's input, and from one try to the next."""
+def growing(base, per_input_mb):
+    """A limit (MB or min) that grows with the size of a job's input, and from one try to the next."""
     return lambda wildcards, input, attempt: attempt * round(base + per_input_mb * input.size_mb)
 
 

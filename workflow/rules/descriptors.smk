@@ -14,7 +14,7 @@ rule compute_descriptors:
         MODEL_ENV
     resources:
         gpu=MODEL_GPUS,
-        runtime=minutes(60, 10),
+        runtime=growing(60, 10),
     params:
         settings=settings("seed", "descriptors") | {"weights": STUDY.dataset.weights.model_dump()},
     message:

@@ -17,8 +17,8 @@ rule attribute_variance:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(2000, 3),
-        runtime=minutes(60, 0.1),
+        mem_mb=growing(2000, 3),
+        runtime=growing(60, 0.1),
     params:
         settings=settings("fit"),
     message:

@@ -14,7 +14,7 @@ rule prepare_fit:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 1),
+        mem_mb=growing(1000, 1),
     params:
         settings=settings("descriptors") | {"energy_rows": STUDY.fit.energy_rows},
     message:
@@ -35,8 +35,8 @@ rule accumulate_moments:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
-        runtime=minutes(30, 0.1),
+        mem_mb=growing(1000, 3),
+        runtime=growing(30, 0.1),
     message:
         "Pass 1: moments of shard {wildcards.shard}"
     script:
@@ -53,7 +53,7 @@ rule fit_ridge:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
+        mem_mb=growing(1000, 3),
     params:
         settings=settings("descriptors", "elements")
         | {"regularisation": STUDY.fit.regularisation, "components": STUDY.fit.components},
@@ -76,8 +76,8 @@ rule accumulate_corrections:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
-        runtime=minutes(30, 0.1),
+        mem_mb=growing(1000, 3),
+        runtime=growing(30, 0.1),
     params:
         settings=settings("fit"),
     message:
@@ -97,7 +97,7 @@ rule prepare_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
+        mem_mb=growing(1000, 3),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -120,8 +120,8 @@ rule measure_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
-        runtime=minutes(30, 0.1),
+        mem_mb=growing(1000, 3),
+        runtime=growing(30, 0.1),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -149,8 +149,8 @@ rule fit_posterior:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 3),
-        runtime=minutes(30, 0.1),
+        mem_mb=growing(1000, 3),
+        runtime=growing(30, 0.1),
     params:
         settings=settings("seed", "fit", "ensemble"),
     message:
@@ -175,8 +175,8 @@ rule predict_test:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(2000, 3),
-        runtime=minutes(30, 0.1),
+        mem_mb=growing(2000, 3),
+        runtime=growing(30, 0.1),
     params:
         settings=settings("fit", "ensemble"),
     message:

@@ -22,7 +22,7 @@ rule gather_properties:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 60),
+        mem_mb=growing(1000, 60),
     params:
         settings=settings("propagate"),
     message:
@@ -61,7 +61,7 @@ rule summarise_properties:
     conda:
         "../../envs/popsbounds.yaml"
     resources:
-        mem_mb=memory(1000, 150),
+        mem_mb=growing(1000, 150),
     params:
         settings=settings("properties", "ensemble"),
     message:

@@ -15,7 +15,7 @@ rule propagate_members:
         MODEL_ENV
     resources:
         gpu=MODEL_GPUS,
-        mem_mb=memory(1500, 6),
+        mem_mb=growing(1500, 6),
         runtime=lambda wildcards, attempt: attempt * (10 + STUDY.propagate.batch_size),
     params:
         settings=lambda wildcards: fan_settings(wildcards.fan, wildcards.property),

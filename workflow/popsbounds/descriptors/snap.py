@@ -156,9 +156,7 @@ class SnapRows:
         reference : ndarray, shape (1 + 3n,)
             The same quantities of the reference potential; zeros without one.
         """
-        response = self.respond(atoms)
-        both = np.vstack([response.energy / len(atoms), response.forces])
-        return np.ascontiguousarray(both[:, :-1]), both[:, -1].copy()
+        return self.respond(atoms).rows()
 
     def stream(
         self, frames: Sequence[Atoms], forces: Sequence[bool] | None = None

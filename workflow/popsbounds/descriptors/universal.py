@@ -237,9 +237,7 @@ class UniversalRows:
             if with_forces:
                 yield from self._batch(batch)
                 batch = []
-                response = self.respond(atoms)
-                both = np.vstack([response.energy / len(atoms), response.forces])
-                yield both[:, :-1], both[:, -1]
+                yield self.respond(atoms).rows()
                 continue
             if batch and sum(map(len, batch)) + len(atoms) > self.form.settings.batch_atoms:
                 yield from self._batch(batch)
