@@ -37,7 +37,7 @@ def eam():
 def posterior(frames: int = 400) -> Gaussian:
     """What the parameters are, fitted to so many frames."""
     settings = Generate(frames=frames, max_atoms=12, volume_range=(0.75, 1.25), calculator=EAM)
-    labelled, _ = label_frames(generate_frames(settings, "W", VOLUME, np.random.default_rng(3)), eam())
+    labelled, _ = label_frames(generate_frames(settings, "W", VOLUME, np.random.default_rng(3)), eam(), "")
     rows = SnapRows(FORM)
     lowest = min(frame.get_potential_energy() / len(frame) for frame in labelled)
     x, y, weights = [], [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from test_workflow import snakemake
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, LammpsCalculator, parse_config
+from popsbounds.engine import locate_potential
 from popsbounds.errors import InputError
 from popsbounds.export import read_labelled
 from popsbounds.files import replacing
@@ -34,9 +36,14 @@ def make(folder, name="fakes.Springs", /, timeout_s=None, small_cells=None, **ar
     return make_calculator(AseCalculator(kind="ase", name=name, **settings), ["Cu"])
 
 
-def frame(n: int = 1) -> Atoms:
+def frame(n: int = 1, number: int = 0) -> Atoms:
     """With a number of atoms that `fakes.Moody` understands."""
-    return Atoms(f"Cu{n}", positions=np.arange(1.0, 3 * n + 1).reshape(n, 3), cell=[5, 6, 7 + n], pbc=True)
+    positions = np.arange(1.0, 3 * n + 1).reshape(n, 3)
+    return Atoms(f"Cu{n}", positions=positions, cell=[5, 6, 7 + n], pbc=True, info={"frame": number})
+
+
+def label(frames: list[Atoms], calculator) -> tuple[list[Atoms], list[tuple[int, str]]]:
+    return label_frames(frames, calculator, "dataset.generate.calculator")
 
 
 def results(atoms: Atoms, calculator) -> tuple[float, np.ndarray, np.ndarray]:
@@ -92,6 +99,17 @@ def test_cells_of_few_atoms_have_arguments_of_their_own(tmp_path):
     stiff["arguments"] = {"constant": -1}
     with pytest.raises(InputError, match="refuses its arguments: a constant of -1"):
         make(tmp_path, small_cells=stiff)
+
+
+def test_what_was_kept_without_stress_is_computed_where_stress_is_wanted(tmp_path):
+    calculator = make(tmp_path)
+    results(frame(2), calculator)
+    (path,) = kept(tmp_path)
+    found = json.loads(path.read_text())
+    del found["stress"]
+    path.write_text(json.dumps(found))
+    np.testing.assert_array_equal(results(frame(2), make(tmp_path))[2], results(frame(2), calculator)[2])
+    assert len(Springs.computed) == 2
 
 
 def moved(by: float) -> Atoms:
@@ -229,15 +247,15 @@ def test_what_takes_too_long_is_given_up_and_not_kept(tmp_path):
 
 
 def test_labels_leave_out_what_fails_and_say_why(tmp_path, caplog):
-    frames = [frame(n) for n in (1, 2, 1, 3, 4, 6)]
-    labelled, failures = label_frames(frames, make(tmp_path, "fakes.Moody", timeout_s=0.2))
+    frames = [frame(n, 10 + k) for k, n in enumerate((1, 2, 1, 3, 4, 6))]
+    labelled, failures = label(frames, make(tmp_path, "fakes.Moody", timeout_s=0.2))
     assert [len(atoms) for atoms in labelled] == [1, 1, 6]
     assert failures == [
-        (1, "RuntimeError: no convergence"),
-        (3, "CalculationFailed: timeout: longer than 0.2 s"),
-        (4, "ArithmeticError: its labels are not finite"),
+        (11, "RuntimeError: no convergence"),
+        (13, "CalculationFailed: timeout: longer than 0.2 s"),
+        (14, "ArithmeticError: its labels are not finite"),
     ]
-    assert "frame 3 of the batch is left out: CalculationFailed" in caplog.text
+    assert "frame 13 is left out: CalculationFailed" in caplog.text
     # What is written can be read, as the force-consistent energies that they are.
     ase.io.write(tmp_path / "labelled.extxyz", labelled, format="extxyz")
     for atoms in ase.io.read(tmp_path / "labelled.extxyz", ":"):
@@ -247,28 +265,56 @@ def test_labels_leave_out_what_fails_and_say_why(tmp_path, caplog):
 
 
 def test_labels_without_stress(tmp_path):
-    (labelled,), failures = label_frames([frame(2)], make(tmp_path, "fakes.Plain"))
+    (labelled,), failures = label([frame(2)], make(tmp_path, "fakes.Plain"))
     assert not failures
     assert set(labelled.calc.results) == {"energy", "forces"}
 
 
 def test_labels_of_frames_that_all_fail(tmp_path):
-    with pytest.raises(InputError, match=r"all 2 frames of a batch, first with: RuntimeError: no convergence"):
-        label_frames([frame(2), frame(4)], make(tmp_path, "fakes.Moody"))
+    with pytest.raises(
+        InputError,
+        match=r"generate\.calculator: .*\n.*all 2 frames .*, first with: RuntimeError: no convergence",
+    ):
+        label([frame(2), frame(4)], make(tmp_path, "fakes.Moody"))
 
 
 def test_bad_input_is_not_taken_for_a_bad_frame(tmp_path):
     with pytest.raises(InputError, match="a file is missing"):
-        label_frames([frame(1), frame(5)], make(tmp_path, "fakes.Moody"))
+        label([frame(1), frame(5)], make(tmp_path, "fakes.Moody"))
 
 
 def test_labels_of_lammps_leave_out_what_fails():
-    good, bad = bulk("W"), bulk("W")
-    bad.positions[0] = np.nan
+    frames = [bulk("W"), bulk("W"), bulk("Mo"), bulk("W")]
+    frames[1].positions[0] = np.nan
+    for number, atoms in enumerate(frames):
+        atoms.info["frame"] = number
     eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
-    labelled, failures = label_frames([good, bad, good], make_calculator(eam, ["W"]))
-    assert len(labelled) == 2
-    assert [number for number, _ in failures] == [1]
+    labelled, failures = label(frames, make_calculator(eam, ["W"]))
+    assert [atoms.info["frame"] for atoms in labelled] == [0, 3]
+    assert [number for number, _ in failures] == [1, 2]
+    assert "holds Mo, not among elements W" in failures[1][1]
+
+
+def test_lammps_needs_elements():
+    eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+    with pytest.raises(InputError, match=r"elements: .*\n.*is missing"):
+        make_calculator(eam, [])
+
+
+def test_potential_files_in_folders_with_spaces(tmp_path, monkeypatch):
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    shutil.copy(locate_potential("W_zhou.eam.alloy"), folder / "W.eam")
+    (folder / "W").write_text("an element's name is no file's")
+    monkeypatch.chdir(folder)
+    atoms = bulk("W")
+    energies = []
+    for name in ("W_zhou.eam.alloy", "W.eam", f"'{folder}/W.eam'"):
+        atoms.calc = make_calculator(LammpsCalculator(pair_style="eam/alloy", pair_coeff=[f"* * {name} W"]), ["W"])
+        energies.append(atoms.get_potential_energy())
+    assert energies[1:] == energies[:1] * 2
+    with pytest.raises(InputError, match=r"'Xx\.sw' is neither a file nor shipped"):
+        make_calculator(LammpsCalculator(pair_style="sw", pair_coeff=["* * Xx.sw Si"]), ["Si"])
 
 
 # From the configuration.

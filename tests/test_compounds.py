@@ -42,7 +42,7 @@ def members(teacher):
             atoms.rattle(0.05, rng=rng)
             frames.append(atoms)
         rows = SnapRows(FORM)
-        labelled, _ = label_frames(frames, teacher)
+        labelled, _ = label_frames(frames, teacher, "")
         x = [rows(frame)[0] for frame in labelled]
         y = [np.append(f.get_potential_energy() / len(f), f.get_forces().ravel()) for f in labelled]
         weights = np.concatenate([np.append(10.0, np.ones(3 * len(f))) for f in labelled])

@@ -63,13 +63,13 @@ def make_frames(number):
     atoms = [bulk("W", "bcc", a=rng.uniform(2.9, 3.5)) * (2, 2, 1) for _ in range(number)]
     for a in atoms:
         a.rattle(0.15, rng=rng)
-    labelled, _ = label_frames(atoms, make_calculator(EAM, ["W"]))
+    labelled, _ = label_frames(atoms, make_calculator(EAM, ["W"]), "")
     frames = [
-        Frame(a.copy(), a.get_potential_energy(), a.get_forces(), None, "bulk", "made.extxyz", i)
+        Frame(a.copy(), a.get_potential_energy(), a.get_forces(), "bulk", "made.extxyz", i)
         for i, a in enumerate(labelled)
     ]
     # A frame whose forces are not known.
-    return [Frame(f.atoms, f.energy, None, None, "bulk", f.source_file, 0) if f.index == 3 else f for f in frames]
+    return [Frame(f.atoms, f.energy, None, "bulk", f.source_file, 0) if f.index == 3 else f for f in frames]
 
 
 @pytest.fixture(scope="module")

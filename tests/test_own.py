@@ -362,6 +362,7 @@ def test_structure_made_from_a_failed_one(written):
 def test_path_within_a_failed_crystal(written):
     text = ASK + "    path = potential.band('hop', [crystal('bcc', element, volume)] * 3, bulk)\n"
     rows = "    yield 'hop', 'barrier', 'eV', path.barrier\n    yield 'hop', 'top', '', path.fractions[1]\n"
+    rows += "    yield 'hop', 'quarter', 'eV', path.along([0.25])[0]\n"
     values = list(written(START + text + rows).values(_Broken("bcc")))
     assert {(v.status, v.reason) for v in values} == {("unstable", "hop: it melts")}
     assert np.isnan([v.value for v in values]).all()

@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ensembles import EAM, RELAX, VOLUME, eam, learn, make, wild
+from fakes import OnlyCrowds
 
 from popsbounds.config import Elastic, Formation, Interstitial, Neb, Surface, TransformationPath, parse_config
 from popsbounds.errors import InputError
@@ -102,7 +103,7 @@ def test_exported_frames_keep_order_labels_and_provenance(tmp_path):
     for number, atoms in enumerate(frames):
         atoms.rattle(0.1, seed=number)
         atoms.info.update(frame=number, group="all")
-    labelled, _ = label_frames([frames[i] for i in (2, 0, 1)], EMT())
+    labelled, _ = label_frames([frames[i] for i in (2, 0, 1)], EMT(), "")
     write_labelled(tmp_path / "a.extxyz.xz", labelled)
     write_labelled(tmp_path / "b.extxyz.xz", labelled[::-1])
     raw = (tmp_path / "a.extxyz.xz").read_bytes()
@@ -130,12 +131,12 @@ def test_labels_are_compared_but_for_a_constant():
     for number, atoms in enumerate(frames):
         atoms.rattle(0.1, seed=number)
         atoms.info["frame"] = 10 * number
-    labelled, _ = label_frames(frames, EMT())
-    same = compare_labels(labelled, EMT())
+    labelled, _ = label_frames(frames, EMT(), "")
+    same = compare_labels(labelled, EMT(), "")
     assert same["frame"].tolist() == [0, 10, 20]
     assert np.abs(same.filter(regex="difference|force")).max(axis=None) < 1e-12
     # The same potential with another cutoff.
-    table = compare_labels(labelled, EMT(asap_cutoff=True))
+    table = compare_labels(labelled, EMT(asap_cutoff=True), "")
     energies, forces = [], []
     for atoms in labelled:
         other = atoms.copy()
@@ -146,3 +147,16 @@ def test_labels_are_compared_but_for_a_constant():
     np.testing.assert_allclose(table["energy_difference_eV_per_atom"], np.array(energies) - np.mean(energies))
     np.testing.assert_allclose(table["force_max_eV_per_A"], np.abs(forces).max(axis=(1, 2)))
     np.testing.assert_allclose(table["force_rms_eV_per_A"], np.sqrt(np.mean(np.square(forces), axis=(1, 2))))
+    assert table["reason"].isna().all()
+
+
+def test_labels_that_cannot_be_compared_are_rows_with_a_reason():
+    frames = [bulk("Cu", a=3.6, cubic=cubic) for cubic in (True, False)]
+    for number, atoms in enumerate(frames):
+        atoms.info["frame"] = number
+    labelled, _ = label_frames(frames, EMT(), "")
+    table = compare_labels(labelled, OnlyCrowds(), "")
+    assert table["reason"].fillna("").tolist() == ["", "RuntimeError: lonely"]
+    assert table["energy_difference_eV_per_atom"].isna().tolist() == [False, True]
+    with pytest.raises(InputError, match=r"dataset\.generate\.check\.calculator: "):
+        compare_labels(labelled[1:], OnlyCrowds(), "dataset.generate.check.calculator")

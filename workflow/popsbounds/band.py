@@ -85,7 +85,12 @@ class Band:
         return np.concatenate([[0.0], np.cumsum(np.linalg.norm(steps, axis=1))])
 
     def along(self, fractions: np.ndarray) -> np.ndarray:
-        """Energy above the first image (eV) at fractions of the length, a spline through energies and forces."""
+        """Energy above the first image (eV) at fractions of the length, a spline through energies and forces.
+
+        NaN unless the path is ok.
+        """
+        if not self.ok:
+            return np.full(np.shape(fractions), np.nan)
         distance = self._distances()
         positions = np.array([image.atoms.positions.ravel() for image in self.images])
         tangents = np.gradient(positions, distance, axis=0)

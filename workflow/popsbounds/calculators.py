@@ -77,9 +77,8 @@ class CachedCalculator(EvaluatedCalculator):
 
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
         path = self.path(atoms)
-        if path.exists():
-            found = json.loads(path.read_text())
-        else:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        if any(name not in found for name in self.implemented_properties):
             with _within(self.settings.timeout_s):
                 found = self._compute(atoms)
             with replacing(path) as temporary:
@@ -99,7 +98,7 @@ class CachedCalculator(EvaluatedCalculator):
             consistent = "free_energy" in atoms.calc.implemented_properties
             energy = atoms.get_potential_energy(force_consistent=consistent)
             found = {"energy": float(energy), "forces": atoms.get_forces().tolist()}
-            if "stress" in self.implemented_properties:
+            if "stress" in atoms.calc.implemented_properties:
                 found["stress"] = atoms.get_stress().tolist()
         return found
 
@@ -136,9 +135,11 @@ def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequen
     Raises
     ------
     InputError
-        A potential file or a Python class cannot be found, or refuses its arguments.
+        A potential file or a Python class cannot be found, or refuses its arguments; or LAMMPS is given no elements.
     """
     if isinstance(settings, LammpsCalculator):
+        if not elements:
+            raise InputError("elements", ["is missing: a calculator of LAMMPS needs the order of its atom types"])
         return LiveLammps(elements, potential_commands(settings.pair_style, settings.pair_coeff))
     module, _, name = settings.name.rpartition(".")
     try:

@@ -142,7 +142,6 @@ class Keys(Section):
 
     energy: str = Field("energy", description="Key of the total energy (eV).")
     forces: str = Field("forces", description="Key of the forces (eV/Å).")
-    stress: str = Field("stress", description="Key of the stress (eV/Å³); read, not fitted.")
 
 
 class Source(Section):
@@ -267,7 +266,8 @@ class Limits(Section):
     """Frames left out of the study on purpose, counted and reported."""
 
     max_energy_above_min_eV: PositiveFloat | None = Field(
-        None, description="Leave out frames this much above the lowest energy per atom; null keeps all."
+        None,
+        description="Leave out frames this much above the lowest energy per atom of a composition; null keeps all.",
     )
     max_force_eV_per_A: PositiveFloat | None = Field(
         None, description="Leave out frames with a force beyond this; null keeps all."

@@ -1,8 +1,9 @@
 """Labelled frames: read, check, limit, split, weight, store.
 
-Units are ASE's throughout: eV, Å, eV/Å, and eV/Å³ for stress. Frames are
-numbered from 0 within their file, as ASE numbers them. All frames are treated
-as periodic in three directions, because LAMMPS computes their descriptors so.
+Units are ASE's throughout: eV, Å and eV/Å. Frames are numbered from 0 within
+their file, as ASE numbers them. All frames are treated as periodic in three
+directions, because LAMMPS computes their descriptors so. Stress is not read:
+only energies and forces are fitted.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ase import Atoms, units
+from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import minkowski_reduce
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
@@ -40,10 +40,10 @@ __all__ = [
     "Frame",
     "apply_limits",
     "build_dataset",
-    "check_frames",
     "divide",
     "element_shares",
     "exponential_weights",
+    "find_problems",
     "frame_table",
     "read_ase",
     "read_frames",
@@ -78,8 +78,6 @@ class Frame:
         Total energy (eV), or None.
     forces
         Forces (n, 3) (eV/Å), or None.
-    stress
-        Stress (6,) (eV/Å³), ASE's sign and Voigt order, or None. Not fitted.
     group
         Kind of frame; splits are stratified by it.
     source_file, index
@@ -89,7 +87,6 @@ class Frame:
     atoms: Atoms
     energy: float | None
     forces: NDArray[np.float64] | None
-    stress: NDArray[np.float64] | None
     group: str
     source_file: str
     index: int
@@ -114,7 +111,7 @@ class Frame:
 
 
 def read_source(source: Source, group_key: str) -> list[Frame]:
-    """Read the frames of a source; what they hold is left to `check_frames`.
+    """Read the frames of a source; what they hold is left to `find_problems`.
 
     Parameters
     ----------
@@ -150,7 +147,7 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
             "paths are relative to the folder Snakemake runs in: mend dataset.sources.path"
         ]
     if path.is_dir():
-        keys = usual = Keys(energy="Energy", forces="Forces", stress="Stress")
+        keys = usual = Keys(energy="Energy", forces="Forces")
         group_key = "group"
         raw = list(_read_fitsnap(path, problems))
     else:
@@ -184,7 +181,6 @@ def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
                     Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
                     energy=_shifted(_number(atoms, keys.energy), atoms, source.element_shifts_eV),
                     forces=_array(atoms, keys.forces),
-                    stress=_voigt(_array(atoms, keys.stress)),
                     group=str(source.group or atoms.info.get(group_key, _stem(path))),
                     source_file=str(file),
                     index=index,
@@ -232,8 +228,6 @@ _FITSNAP_STYLES = {
     "EnergyStyle": {"electronvolt", "ev"},
     "ForcesStyle": {"electronvoltperangstrom", "electronvolt/angstrom", "ev/angstrom"},
 }
-# FitSNAP's stress is LAMMPS's pressure: positive under compression, where ASE's stress is negative.
-_FITSNAP_STRESS = {"bar": -units.bar, "kb": -1e3 * units.bar, "kbar": -1e3 * units.bar}
 
 
 def _read_fitsnap(folder: Path, problems: list[str]) -> Iterator[tuple[Path, int, Atoms]]:
@@ -250,20 +244,18 @@ def _read_fitsnap(folder: Path, problems: list[str]) -> Iterator[tuple[Path, int
                 if style in dataset and dataset[style].lower() not in known:
                     raise ValueError(f"{style} is '{dataset[style]}', and only {sorted(known)[0]} is understood")
             for index, data in enumerate(dataset["Data"]):
-                yield file, index, _fitsnap_atoms(data, dataset.get("StressStyle", "bar"), file.parent.name)
+                yield file, index, _fitsnap_atoms(data, file.parent.name)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"no key or element {error}" if isinstance(error, KeyError) else _one_line(error)
             problems.append(f"{file}: is not a FitSNAP frame ({reason}); mend or remove the file")
 
 
-def _fitsnap_atoms(data: dict[str, Any], stress_style: str, group: str) -> Atoms:
+def _fitsnap_atoms(data: dict[str, Any], group: str) -> Atoms:
     atoms = Atoms(data["AtomTypes"], positions=data["Positions"], cell=data["Lattice"], pbc=True)
     if data.get("NumAtoms", len(atoms)) != len(atoms):
         raise ValueError(f"NumAtoms is {data['NumAtoms']}, but there are {len(atoms)} positions")
     atoms.info = {key: data[key] for key in ("Energy", "Forces") if key in data}
     atoms.info["group"] = group
-    if "Stress" in data and stress_style.lower() in _FITSNAP_STRESS:
-        atoms.info["Stress"] = np.array(data["Stress"], dtype=float) * _FITSNAP_STRESS[stress_style.lower()]
     return atoms
 
 
@@ -311,14 +303,6 @@ def _shifted(energy: float | None, atoms: Atoms, shifts: Mapping[str, float]) ->
     return None if energy is None else energy + sum(shifts.get(symbol, 0.0) for symbol in atoms.symbols)
 
 
-def _voigt(stress: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    if stress is None or stress.shape == (6,):
-        return stress
-    if stress.size == 9:
-        return full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
-    raise ValueError(f"the stress has shape {stress.shape}, not (3, 3) or (6,)")
-
-
 def _check_keys(path: Path, images: Sequence[Atoms], keys: Keys, usual: Keys) -> list[str]:
     """Problems with label keys that no frame has."""
     present = dict.fromkeys(
@@ -329,18 +313,14 @@ def _check_keys(path: Path, images: Sequence[Atoms], keys: Keys, usual: Keys) ->
         if name not in ("numbers", "positions")
     )
     problems = []
-    for kind, key, needed in (
-        ("energy", keys.energy, True),
-        # Data may come without forces or stress; but a key somebody wrote down is meant to be found.
-        ("forces", keys.forces, keys.forces != usual.forces),
-        ("stress", keys.stress, keys.stress != usual.stress),
-    ):
+    # Data may come without forces; but a key somebody wrote down is meant to be found.
+    for kind, key, needed in (("energy", keys.energy, True), ("forces", keys.forces, keys.forces != usual.forces)):
         if any(_lookup(atoms, key) is not None for atoms in images):
             continue
         hint = f"no frame has the {kind} key '{key}'{did_you_mean(key, present)}; there are: {_names(present)}"
         if needed:
             problems.append(f"{path}: {hint}; mend keys.{kind} of this source")
-        elif kind == "forces":
+        else:
             logger.warning("%s: %s; only energies are used", path, hint)
     return problems
 
@@ -350,8 +330,8 @@ def _check_keys(path: Path, images: Sequence[Atoms], keys: Keys, usual: Keys) ->
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def check_frames(frames: Sequence[Frame], config: Config) -> None:
-    """Refuse bad data, naming all of it at once.
+def find_problems(frames: Sequence[Frame], config: Config) -> list[str]:
+    """What is wrong with data, all of it at once.
 
     Parameters
     ----------
@@ -360,18 +340,12 @@ def check_frames(frames: Sequence[Frame], config: Config) -> None:
     config
         The study; `elements` and `dataset.checks` say what is bad.
 
-    Raises
-    ------
-    InputError
+    Returns
+    -------
+    list of str
         One line a problem, with file, frame, value and what to do; beyond
         20 of a kind they are counted.
     """
-    problems = _find_problems(frames, config)
-    if problems:
-        raise InputError("dataset", problems)
-
-
-def _find_problems(frames: Sequence[Frame], config: Config) -> list[str]:
     checks = config.dataset.checks
     problems: defaultdict[str, list[str]] = defaultdict(list)
     sane = []  # frames whose geometry can be looked at further
@@ -588,8 +562,8 @@ def apply_limits(frames: Sequence[Frame], limits: Limits) -> list[Frame]:
     frames
         Checked frames.
     limits
-        Largest energy per atom above the lowest of all frames (eV), and
-        largest norm of a force (eV/Å).
+        Largest energy per atom above the lowest of the same composition (eV),
+        and largest norm of a force (eV/Å).
 
     Raises
     ------
@@ -600,7 +574,7 @@ def apply_limits(frames: Sequence[Frame], limits: Limits) -> list[Frame]:
     forces = np.array([frame.max_force for frame in frames])
     beyond = {}
     if limits.max_energy_above_min_eV is not None:
-        beyond["max_energy_above_min_eV"] = energies - energies.min(initial=np.inf) > limits.max_energy_above_min_eV
+        beyond["max_energy_above_min_eV"] = energies - _lowest(frames, energies) > limits.max_energy_above_min_eV
     if limits.max_force_eV_per_A is not None:
         beyond["max_force_eV_per_A"] = forces > limits.max_force_eV_per_A  # not so for NaN, where there are none
     left_out = np.any(list(beyond.values()), axis=0) if beyond else np.zeros(len(frames), dtype=bool)
@@ -748,6 +722,7 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
         test frames below E_min.
     """
     energies = np.array([frame.energy_per_atom for frame in frames])
+    above = energies - _lowest(frames, energies, np.asarray(parts) == "train")
     n_atoms = np.array([len(frame.atoms) for frame in frames], dtype=np.int64)
     return pd.DataFrame(
         {
@@ -762,17 +737,17 @@ def frame_table(frames: Sequence[Frame], parts: ArrayLike, weights: Weights, sha
             "max_force_eV_per_A": np.array([frame.max_force for frame in frames]),
             "has_forces": np.array([frame.forces is not None for frame in frames]),
             "volume_A3": np.array([frame.atoms.get_volume() for frame in frames]),
-            "weight_energy": exponential_weights(energies - _lowest(frames, energies, parts), weights.energy_scale_eV),
+            "weight_energy": exponential_weights(above, weights.energy_scale_eV),
             "shard": _shards(n_atoms, shards),
         }
     )
 
 
-def _lowest(frames: Sequence[Frame], energies: NDArray[np.float64], parts: ArrayLike) -> NDArray[np.float64]:
-    """Lowest energy per atom (eV) among training frames of the composition of each frame."""
+def _lowest(frames: Sequence[Frame], energies: NDArray[np.float64], among: ArrayLike = True) -> NDArray[np.float64]:
+    """Lowest energy per atom (eV) of each frame's composition, among some frames if it has any there."""
     formulas = pd.Series([_reduced_formula(frame.atoms) for frame in frames])
-    training = pd.Series(energies).where(np.asarray(parts) == "train")
-    lowest = training.groupby(formulas).transform("min")
+    chosen = pd.Series(energies).where(np.broadcast_to(among, len(energies)))
+    lowest = chosen.groupby(formulas).transform("min")
     return lowest.fillna(pd.Series(energies).groupby(formulas).transform("min")).to_numpy()
 
 
@@ -807,7 +782,6 @@ def write_frames(path: str | Path, frames: Sequence[Frame]) -> None:
         "pbc": pa.array([frame.atoms.pbc for frame in frames], pa.list_(pa.bool_())),
         "energy_eV": pa.array([frame.energy for frame in frames], pa.float64()),
         "forces_eV_per_A": pa.array([None if f.forces is None else f.forces.ravel() for f in frames], numeric),
-        "stress_eV_per_A3": pa.array([frame.stress for frame in frames], numeric),
         "group": pa.array([frame.group for frame in frames], pa.string()),
         "source_file": pa.array([frame.source_file for frame in frames], pa.string()),
         "source_index": pa.array([frame.index for frame in frames], pa.int64()),
@@ -827,6 +801,11 @@ def read_frames(path: str | Path, select: ArrayLike | None = None) -> list[Frame
         Numbers of the frames wanted (column `frame` of the frame table), in
         any order; None reads all. Only the parts of the file that hold them
         are read.
+
+    Raises
+    ------
+    IndexError
+        There is no such frame.
     """
     file = pq.ParquetFile(path)
     n_frames = file.metadata.num_rows
@@ -836,21 +815,19 @@ def read_frames(path: str | Path, select: ArrayLike | None = None) -> list[Frame
     blocks, block = np.unique(wanted // ROW_GROUP, return_inverse=True)
     rows = block * ROW_GROUP + wanted % ROW_GROUP  # only the file's last block can be shorter
     table = file.read_row_groups(blocks.tolist()).take(rows)
-    arrays = [table[name].to_numpy() for name in ("numbers", "positions_A", "cell_A", "pbc")]
-    labels = [table[name].to_numpy() for name in ("forces_eV_per_A", "stress_eV_per_A3")]
+    arrays = [table[name].to_numpy() for name in ("numbers", "positions_A", "cell_A", "pbc", "forces_eV_per_A")]
     scalars = [table[name].to_pylist() for name in ("energy_eV", "group", "source_file", "source_index")]
     return [
         Frame(
             Atoms(numbers=numbers, positions=positions.reshape(-1, 3), cell=cell.reshape(3, 3), pbc=pbc),
             energy=energy,
             forces=None if forces is None else forces.reshape(-1, 3).copy(),
-            stress=None if stress is None else stress.copy(),
             group=group,
             source_file=source_file,
             index=index,
         )
-        for numbers, positions, cell, pbc, forces, stress, energy, group, source_file, index in zip(
-            *arrays, *labels, *scalars, strict=True
+        for numbers, positions, cell, pbc, forces, energy, group, source_file, index in zip(
+            *arrays, *scalars, strict=True
         )
     ]
 
@@ -892,7 +869,7 @@ def build_dataset(
         read, wrong = _read(source, group_key)
         frames += read
         problems += wrong
-    problems += _find_problems(frames, config)
+    problems += find_problems(frames, config)
     if problems:
         raise InputError("dataset", problems)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -69,25 +71,41 @@ def locate_potential(name: str) -> Path | None:
 
 
 def _with_paths(arguments: str) -> list[str]:
-    """Arguments of a `pair_coeff`, its file names made absolute."""
+    """Arguments of a `pair_coeff`, its file names made absolute: what has a slash, or a dot before a letter."""
     words = []
-    for word in arguments.split():
+    for word in shlex.split(arguments):
+        if not re.search(r"/|\.[A-Za-z]", word):
+            words.append(word)
+            continue
         path = locate_potential(word)
-        if path is None and any(mark in word for mark in (".eam", ".alloy", ".meam", ".snap", ".tersoff", "/")):
+        if path is None:
             raise InputError(f"pair_coeff {arguments}", [f"'{word}' is neither a file nor shipped with LAMMPS"])
-        words.append(word if path is None else str(path))
+        words.append(f'"{path}"')
     return words
 
 
 def potential_commands(pair_style: str, pair_coeff: Sequence[str]) -> list[str]:
-    """LAMMPS commands of a pair style on its own."""
+    """LAMMPS commands of a pair style on its own.
+
+    Parameters
+    ----------
+    pair_style
+        With its arguments, such as ``eam/alloy``.
+    pair_coeff
+        Arguments of each `pair_coeff`.
+
+    Raises
+    ------
+    InputError
+        A file is neither there nor shipped with LAMMPS.
+    """
     return [f"pair_style {pair_style}", *(" ".join(["pair_coeff", *_with_paths(line)]) for line in pair_coeff)]
 
 
 def overlay_commands(styles: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """LAMMPS commands that overlay several ``(pair_style, pair_coeff lines)``.
 
-    One style alone is written without `hybrid/overlay`.
+    One style alone is written without `hybrid/overlay`. Raises as `potential_commands` does.
     """
     if len(styles) == 1:
         return potential_commands(*styles[0])
@@ -176,7 +194,15 @@ def load_atoms(lmp: lammps, atoms: Atoms, elements: Sequence[str]) -> np.ndarray
     ndarray, shape (3, 3)
         Rotation Q (a mirror with it, for a left-handed cell): lab-frame row
         vectors are LAMMPS's times Q.
+
+    Raises
+    ------
+    CalculationFailed
+        An element is not among `elements`, or an atom is where LAMMPS does not take it (not a number, say).
     """
+    foreign = sorted(set(atoms.symbols) - set(elements))
+    if foreign:
+        raise CalculationFailed(f"holds {', '.join(foreign)}, not among elements {', '.join(elements)}")
     cell, rotation = _lower_triangular(atoms)
     # Neighbour lists live for one evaluation, so they need no skin; without
     # sorting, summation order (and the last digit) does not depend on history.

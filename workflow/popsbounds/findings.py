@@ -11,7 +11,7 @@ import re
 import pandas as pd
 
 from popsbounds.fit import coverage_caveats, promised_violation
-from popsbounds.statistics import COUNTS, principal
+from popsbounds.statistics import COUNTS, RELATIVE, principal
 from popsbounds.study import Study
 
 __all__ = [
@@ -77,10 +77,13 @@ def typical_spread(bounds: pd.DataFrame) -> pd.DataFrame:
         Indexed by property and quantity; medians over structures that any
         member changes: `std`, in the quantity's unit, and `relative_width`,
         (high − low)/|MLE|. Of a curve, both are ratios of means along it.
+        Differences from a chosen phase have no size to compare with.
     """
     sizes = bounds.assign(width=bounds["high"] - bounds["low"], size=bounds["mle"].abs())
     means = sizes.groupby([*_QUANTITY, "structure"], sort=False)[["std", "width", "size"]].mean().query("width > 0")
-    means["relative_width"] = means["width"] / means["size"].where(means["size"] > 0)
+    names = means.index.to_frame()
+    no_size = (names["property"] == "formation") & names["quantity"].isin(RELATIVE) | (means["size"] == 0)
+    means["relative_width"] = means["width"] / means["size"].where(~no_size)
     return means.groupby(_QUANTITY, sort=False)[["std", "relative_width"]].median()
 
 

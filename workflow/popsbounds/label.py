@@ -19,17 +19,28 @@ __all__ = ["compare_labels", "label_frames"]
 _LOG = logging.getLogger(__name__)
 
 
-def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[Atoms], list[tuple[int, str]]]:
+def label_frames(
+    frames: Sequence[Atoms], calculator: Calculator, origin: str
+) -> tuple[list[Atoms], list[tuple[int, str]]]:
     """Energy (eV), forces (eV/Å) and, where the calculator has it, stress (eV/Å³) of each frame.
 
     Frames that come with results keep them.
+
+    Parameters
+    ----------
+    frames
+        With their number in ``info['frame']``.
+    calculator
+        The method.
+    origin
+        Configuration entry of the calculator, for messages.
 
     Returns
     -------
     labelled : list of Atoms
         Those that the calculator did not fail on.
     failures : list
-        Number in `frames`, and reason, of the others.
+        Number, and reason, of the others.
 
     Raises
     ------
@@ -38,7 +49,7 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[
     """
     labelled: list[Atoms] = []
     failures: list[tuple[int, str]] = []
-    for number, frame in enumerate(progress(frames, "label of frame", len(frames))):
+    for frame in progress(frames, "label of frame", len(frames)):
         if frame.calc is not None:
             labelled.append(frame)
             continue
@@ -53,46 +64,52 @@ def label_frames(frames: Sequence[Atoms], calculator: Calculator) -> tuple[list[
         except InputError:
             raise
         except Exception as error:  # calculators raise what they like
-            failures.append((number, f"{type(error).__name__}: {' '.join(str(error).split())}"))
-            _LOG.warning("frame %d of the batch is left out: %s", *failures[-1])
+            failures.append((frame.info["frame"], f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            _LOG.warning("frame %d is left out: %s", *failures[-1])
             continue
         copy.calc = SinglePointCalculator(copy, **results)
         labelled.append(copy)
     _LOG.info("labelled %d of %d frames", len(labelled), len(frames))
-    if not labelled:
-        reason = f"failed on all {len(frames)} frames of a batch, first with: {failures[0][1]}"
-        raise InputError("dataset.generate.calculator", [reason])
+    if failures and not labelled:
+        raise InputError(origin, [f"failed on all {len(frames)} frames of a batch, first with: {failures[0][1]}"])
     return labelled, failures
 
 
-def compare_labels(frames: Sequence[Atoms], calculator: Calculator) -> pd.DataFrame:
+def compare_labels(frames: Sequence[Atoms], calculator: Calculator, origin: str) -> pd.DataFrame:
     """Labels of frames beside those of another calculator, such as one with tighter settings.
 
     Parameters
     ----------
     frames
         Labelled, with their number in ``info['frame']``.
-    calculator
-        The other one.
+    calculator, origin
+        The other one, and its configuration entry.
 
     Returns
     -------
     DataFrame
         Columns frame, n_atoms, energy_eV_per_atom (as labelled), energy_difference_eV_per_atom (label minus other,
         without the mean of all frames: a constant per atom is none of the potential's business), and the
-        root-mean-square and largest difference of force components, force_rms_eV_per_A and force_max_eV_per_A.
-        Frames that the calculator fails on are left out.
+        root-mean-square and largest difference of force components, force_rms_eV_per_A and force_max_eV_per_A;
+        reason, of frames that the calculator fails on, whose differences are null.
+
+    Raises
+    ------
+    InputError
+        The calculator failed on every frame.
     """
-    again, _ = label_frames([atoms.copy() for atoms in frames], calculator)
-    labels = {atoms.info["frame"]: atoms for atoms in frames}
+    again, failures = label_frames([atoms.copy() for atoms in frames], calculator, origin)
+    others, reasons = {atoms.info["frame"]: atoms for atoms in again}, dict(failures)
     rows = []
-    for other in again:
-        label = labels[other.info["frame"]]
-        n, energy = len(label), label.get_potential_energy()
-        forces = label.get_forces() - other.get_forces()
-        rms, largest = np.sqrt(np.mean(forces**2)), np.abs(forces).max()
-        rows.append((label.info["frame"], n, energy / n, (energy - other.get_potential_energy()) / n, rms, largest))
+    for label in frames:
+        number, n, energy = label.info["frame"], len(label), label.get_potential_energy()
+        differences = [np.nan] * 3
+        if number in others:
+            forces = label.get_forces() - others[number].get_forces()
+            above = (energy - others[number].get_potential_energy()) / n
+            differences = [above, np.sqrt(np.mean(forces**2)), np.abs(forces).max()]
+        rows.append((number, n, energy / n, *differences, reasons.get(number)))
     columns = ["frame", "n_atoms", "energy_eV_per_atom", "energy_difference_eV_per_atom"]
-    table = pd.DataFrame(rows, columns=[*columns, "force_rms_eV_per_A", "force_max_eV_per_A"])
+    table = pd.DataFrame(rows, columns=[*columns, "force_rms_eV_per_A", "force_max_eV_per_A", "reason"])
     table["energy_difference_eV_per_atom"] -= table["energy_difference_eV_per_atom"].mean()
     return table

@@ -64,7 +64,7 @@ TRUNCATION_COLUMNS = [
 # Ways to the members' values, method and level, the most trusted first.
 WAYS = [("explicit", ""), ("auto", ""), *(("implicit", level) for level in reversed(LEVELS))]
 DATUM = ["property", "structure", "quantity", "unit", "coordinate"]
-RELATIVE = ["formation_energy", "relative_volume"]  # quantities of `formation` that are trivial for the zero structure
+RELATIVE = ["formation_energy", "relative_volume"]  # differences of `formation` from the zero structure's value
 COUNTS = ["hessian_index", "imaginary_fraction"]  # of unstable modes: not quantities with an error or a ranking
 SCORE_LEVEL = 0.02  # share of data outside that the interval score is built for
 ROUNDING = 1e-9  # eV/atom, eV/Å: below this a datum outside its bounds is outside by rounding only

@@ -11,7 +11,7 @@ batch = int(snakemake.wildcards.batch)
 frames = ase.io.read(snakemake.input.frames, index=slice(batch, None, generate.batches), format="extxyz")
 for number, atoms in enumerate(frames):
     atoms.info["frame"] = batch + number * generate.batches
-labelled, failures = label_frames(frames, make_calculator(generate.calculator, config.elements))
+calculator = make_calculator(generate.calculator, config.elements)
+labelled, failures = label_frames(frames, calculator, "dataset.generate.calculator")
 ase.io.write(snakemake.output.labelled, labelled, format="extxyz")
-lines = [(batch + number * generate.batches, reason) for number, reason in failures]
-pd.DataFrame(lines, columns=["frame", "reason"]).to_csv(snakemake.output.failures, index=False)
+pd.DataFrame(failures, columns=["frame", "reason"]).to_csv(snakemake.output.failures, index=False)

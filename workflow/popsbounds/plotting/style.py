@@ -65,7 +65,7 @@ RC: dict[Any, Any] = {
 
 _STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ"}
 _INTERSTITIALS = {"TS": "tetrahedral", "OS": "octahedral"}
-_PROPERTIES = {"sia": "interstitial"}
+_PROPERTIES = {"sia": "interstitial", "neb": "vacancy", "path": "transformation path"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _QUANTITIES = {
     "formation_energy": "formation energy",
@@ -120,7 +120,7 @@ def structure_label(property_name: str, structure: str) -> str:
 
 
 def property_label(property_name: str) -> str:
-    """Property in a word."""
+    """Property in words."""
     return _PROPERTIES.get(property_name, property_name.replace("_", " "))
 
 
