@@ -19,7 +19,14 @@ from popsbounds import entropy
 from popsbounds.config import Generate, ReferencePotential, Snap
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.engine import load_atoms, new_lammps
-from popsbounds.entropy import DescriptorEntropy, EntropyCalculator, Environments, generate_entropy, maximise
+from popsbounds.entropy import (
+    DescriptorEntropy,
+    EntropyCalculator,
+    Environments,
+    generate_entropy,
+    maximise,
+    partial_file,
+)
 from popsbounds.errors import InputError
 from popsbounds.generate import bcc_bond, generate_frames, random_packing, shortest_bond
 from popsbounds.structures import material_volume
@@ -343,6 +350,22 @@ def test_what_was_made_before_a_kill_is_not_made_again_and_nothing_differs(tmp_p
     assert generate(partial, frames=4) == whole[:4]
     assert len(made) == 4 + 4
     assert len(ase.io.read(partial, ":", format="extxyz")) == 6
+
+
+def test_partial_frames_are_those_of_the_settings_and_of_what_the_known_file_holds(tmp_path):
+    def named(known=None, **changes) -> Path:
+        section = settings(known=known, **changes).model_dump(mode="json")
+        return partial_file(tmp_path, {"seed": 1, "generate": section}, known)
+
+    assert named() == named(frames=9)  # more of the same
+    assert named() != named(max_atoms=4)
+    known, moved = tmp_path / "known.extxyz", tmp_path / "moved.extxyz"
+    for file in (known, moved):
+        file.write_text("one")
+    before = named(known)
+    assert named(moved) == before != named()
+    known.write_text("two")
+    assert named(known) != before
 
 
 @pytest.mark.parametrize("element", ["Cu", "Si", "Cs"])

@@ -9,8 +9,10 @@ Mater. 8, 189 (2022); Subramanyam & Perez, npj Comput. Mater. 11, 218 (2025).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from popsbounds.live import EvaluatedCalculator
 from popsbounds.progress import progress
 from popsbounds.response import Response, augmented
 
-__all__ = ["DescriptorEntropy", "EntropyCalculator", "Environments", "generate_entropy", "maximise"]
+__all__ = ["DescriptorEntropy", "EntropyCalculator", "Environments", "generate_entropy", "maximise", "partial_file"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,6 +206,25 @@ def maximise(atoms: Atoms, calculator: Calculator, steps: int) -> Atoms:
     return moved
 
 
+def partial_file(folder: Path, settings: Mapping[str, Any], known: Path | None) -> Path:
+    """Where frames are kept while there are not all of them: a file of its own for all that they depend on.
+
+    Parameters
+    ----------
+    folder
+        Holds it.
+    settings
+        What the frames depend on, as JSON has it, section `dataset.generate` under the key ``generate``. How many
+        frames are wanted does not count: more of them start from what there is.
+    known
+        File of the first frames, whose content counts in the place of its name; None for none.
+    """
+    content = None if known is None else hashlib.sha256(known.read_bytes()).hexdigest()
+    section = {key: value for key, value in settings["generate"].items() if key != "frames"} | {"known": content}
+    text = json.dumps(dict(settings) | {"generate": section}, sort_keys=True)
+    return folder / f"so_far_{hashlib.sha256(text.encode()).hexdigest()[:16]}.extxyz"
+
+
 def generate_entropy(
     settings: Generate,
     descriptors: Snap,
@@ -229,7 +250,8 @@ def generate_entropy(
         Random numbers of a purpose and a number: each frame has its own, so that it depends on those before it
         through the entropy alone.
     partial
-        Frames so far are kept there; what it holds is not made again.
+        Frames so far are kept there, and what it holds is not made again. It is not checked against the other
+        arguments: whoever calls sees to a file of its own for each choice of them, as `partial_file` does.
     known
         The first frames, if there are some already.
 

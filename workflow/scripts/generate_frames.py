@@ -1,11 +1,9 @@
-import hashlib
-import json
 from functools import partial
 from pathlib import Path
 
 import ase.io
 
-from popsbounds.entropy import generate_entropy
+from popsbounds.entropy import generate_entropy, partial_file
 from popsbounds.export import read_labelled
 from popsbounds.generate import generate_frames
 from popsbounds.job import random_generator, start
@@ -18,10 +16,7 @@ if generate.entropy is None:
     frames = generate_frames(generate, element, volume, random())
 else:
     # Not an output: Snakemake leaves it when the job is killed, and more frames of the same settings start from it.
-    settings = snakemake.params.settings
-    same = settings | {"generate": {key: value for key, value in settings["generate"].items() if key != "frames"}}
-    name = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
-    so_far = Path(snakemake.params.folder) / f"so_far_{name}.extxyz"
+    so_far = partial_file(Path(snakemake.params.folder), snakemake.params.settings, generate.known)
     known = [] if generate.known is None else read_labelled(generate.known)
     frames = generate_entropy(generate, config.descriptors, element, volume, random, so_far, known)
 ase.io.write(snakemake.output[0], frames, format="extxyz")
