@@ -20,9 +20,9 @@ from popsbounds.config import Generate, ReferencePotential, Snap
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.engine import load_atoms, new_lammps
 from popsbounds.entropy import (
+    AtomicDescriptors,
     DescriptorEntropy,
     EntropyCalculator,
-    Environments,
     generate_entropy,
     maximise,
     partial_file,
@@ -54,9 +54,9 @@ def packing(n: int, seed: int = 0) -> Atoms:
     return random_packing("W", n, VOLUME, 0.85 * bcc_bond(VOLUME), np.random.default_rng([n, seed]))
 
 
-def filled(environments: Environments) -> DescriptorEntropy:
+def filled(describe: AtomicDescriptors) -> DescriptorEntropy:
     """A set that holds some packings."""
-    held = np.vstack([environments(packing(3, seed)) for seed in range(12)])
+    held = np.vstack([describe(packing(3, seed)) for seed in range(12)])
     found = DescriptorEntropy(held)
     found.add(held)
     return found
@@ -115,7 +115,7 @@ def lammps_own(atoms: Atoms, snap: Snap) -> np.ndarray:
 )
 def test_descriptors_are_those_of_each_atom(snap, n):
     atoms = packing(n)
-    found = Environments(snap, "W")(atoms)
+    found = AtomicDescriptors(snap, "W")(atoms)
     expected = lammps_own(atoms, snap)
     assert np.ptp(expected, axis=0).max() > 1 or n == 1
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-9)
@@ -125,7 +125,7 @@ def test_descriptors_are_those_of_each_atom(snap, n):
 def test_atoms_of_types_of_their_own_sum_to_the_element(n):
     """Descriptors and, which LAMMPS's compute of single atoms lacks, their derivatives."""
     atoms = packing(n)
-    descriptors, response = Environments(SNAP, "W").respond(atoms)
+    descriptors, response = AtomicDescriptors(SNAP, "W").respond(atoms)
     plain = SnapRows(SnapModel(SNAP.model_copy(update={"quadratic": False}), ["W"])).respond(atoms)
     np.testing.assert_allclose(descriptors.sum(axis=0), plain.energy[1:-1], rtol=1e-10, atol=1e-9)
     k = len(plain.energy) - 2
@@ -135,15 +135,15 @@ def test_atoms_of_types_of_their_own_sum_to_the_element(n):
 
 
 def test_descriptors_follow_their_atom_and_see_no_frame_of_reference():
-    environments, atoms = Environments(SNAP, "W"), packing(5)
-    expected = environments(atoms)
+    describe, atoms = AtomicDescriptors(SNAP, "W"), packing(5)
+    expected = describe(atoms)
     order = np.array([3, 0, 4, 2, 1])
-    np.testing.assert_allclose(environments(atoms[order]), expected[order], rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(describe(atoms[order]), expected[order], rtol=1e-10, atol=1e-9)
     moved = atoms.copy()
     moved.set_cell(atoms.cell @ Rotation.random(random_state=1).as_matrix(), scale_atoms=True)
     moved.positions += [1.3, -20.0, 7.7]
-    np.testing.assert_allclose(environments(moved), expected, rtol=1e-9, atol=1e-8)
-    np.testing.assert_allclose(environments(atoms * (2, 1, 1)), np.tile(expected, (2, 1)), rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(describe(moved), expected, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(describe(atoms * (2, 1, 1)), np.tile(expected, (2, 1)), rtol=1e-10, atol=1e-9)
 
 
 # Entropy of a set.
@@ -193,11 +193,11 @@ def test_gain_is_what_adding_adds_and_so_are_its_derivatives(n_held, n_more):
 
 
 def test_the_same_again_gains_nothing_and_another_kind_does():
-    environments = Environments(SNAP, "W")
-    held = np.vstack([environments(packing(3, seed)) for seed in range(12)])
-    found = filled(environments)
+    describe = AtomicDescriptors(SNAP, "W")
+    held = np.vstack([describe(packing(3, seed)) for seed in range(12)])
+    found = filled(describe)
     assert found.gain(held)[0] == pytest.approx(0, abs=1e-8)
-    assert found.gain(environments(bulk("W", "sc", a=VOLUME ** (1 / 3))))[0] > 1
+    assert found.gain(describe(bulk("W", "sc", a=VOLUME ** (1 / 3))))[0] > 1
 
 
 # The calculator.
@@ -207,12 +207,12 @@ def test_the_same_again_gains_nothing_and_another_kind_does():
 @pytest.mark.parametrize("core", [None, 2.5])
 @pytest.mark.parametrize("empty", [False, True])
 def test_forces_and_stress_are_derivatives_of_the_energy(n, core, empty):
-    environments = Environments(SNAP, "W", core)
-    held = filled(environments)
+    describe = AtomicDescriptors(SNAP, "W", core)
+    held = filled(describe)
     if empty:
-        held = DescriptorEntropy(np.vstack([environments(packing(3, seed)) for seed in range(12)]))
+        held = DescriptorEntropy(np.vstack([describe(packing(3, seed)) for seed in range(12)]))
     atoms = packing(n)
-    atoms.calc = EntropyCalculator(environments, held, strength_eV=0.3)
+    atoms.calc = EntropyCalculator(describe, held, strength_eV=0.3)
     forces, stress = atoms.get_forces(), atoms.get_stress()
     if n > 1:
         assert np.abs(forces).max() > 0.3
@@ -226,12 +226,12 @@ def test_forces_and_stress_are_derivatives_of_the_energy(n, core, empty):
 
 def test_energy_is_a_repulsion_that_ends_minus_the_gain():
     atoms = packing(4)
-    with_core, without = Environments(SNAP, "W", 2.5), Environments(SNAP, "W")
+    with_core, without = AtomicDescriptors(SNAP, "W", 2.5), AtomicDescriptors(SNAP, "W")
     held = filled(without)
 
-    def energy(environments, strength):
+    def energy(describe, strength):
         copy = atoms.copy()
-        copy.calc = EntropyCalculator(environments, held, strength)
+        copy.calc = EntropyCalculator(describe, held, strength)
         return copy.get_potential_energy()
 
     assert energy(without, 0.7) == pytest.approx(-0.7 * held.gain(without(atoms))[0], rel=1e-10)
@@ -246,11 +246,11 @@ def test_energy_is_a_repulsion_that_ends_minus_the_gain():
 
 
 def test_maximise_raises_the_gain_at_constant_volume():
-    environments = Environments(SNAP, "W")
-    held, start = filled(environments), packing(3, seed=20)
+    describe = AtomicDescriptors(SNAP, "W")
+    held, start = filled(describe), packing(3, seed=20)
     before = start.copy()
-    moved = maximise(start, EntropyCalculator(environments, held, 1.0), steps=10)
-    assert held.gain(environments(moved))[0] > held.gain(environments(start))[0] + 5
+    moved = maximise(start, EntropyCalculator(describe, held, 1.0), steps=10)
+    assert held.gain(describe(moved))[0] > held.gain(describe(start))[0] + 5
     assert moved.get_volume() == pytest.approx(start.get_volume(), rel=1e-8)
     assert start == before
     assert not np.allclose(moved.cell, start.cell, atol=0.01)  # its shape takes part
@@ -258,8 +258,8 @@ def test_maximise_raises_the_gain_at_constant_volume():
 
 def test_without_entropy_large_cores_order_the_atoms():
     """Known limit: where only repulsion counts, a lattice of one atom becomes fcc, the densest of all."""
-    environments = Environments(SNAP, "W", bcc_bond(VOLUME))
-    moved = maximise(packing(1), EntropyCalculator(environments, filled(environments), 1e-9), steps=200)
+    describe = AtomicDescriptors(SNAP, "W", bcc_bond(VOLUME))
+    moved = maximise(packing(1), EntropyCalculator(describe, filled(describe), 1e-9), steps=200)
     assert shortest_bond(moved) == pytest.approx((np.sqrt(2) * VOLUME) ** (1 / 3), rel=2e-3)
 
 
@@ -297,9 +297,9 @@ def test_the_set_beats_as_many_atoms_of_its_starts_and_of_rattled_crystals(sets)
     rng = np.random.default_rng(5)
     crystals = generate_frames(lattices, "W", VOLUME, rng)
     rng.shuffle(crystals)
-    environments = Environments(SNAP, "W")
+    describe = AtomicDescriptors(SNAP, "W")
     rivals = {
-        name: np.vstack([environments(atoms) for atoms in frames])
+        name: np.vstack([describe(atoms) for atoms in frames])
         for name, frames in {**sets, "crystals": crystals}.items()
     }
     n = min(map(len, rivals.values()))

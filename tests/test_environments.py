@@ -19,7 +19,7 @@ from popsbounds.archive import write_archive
 from popsbounds.config import Snap
 from popsbounds.coordinates import Coordinates
 from popsbounds.descriptors.snap import SnapModel, SnapRows
-from popsbounds.entropy import Environments
+from popsbounds.entropy import AtomicDescriptors
 from popsbounds.environments import (
     ENVIRONMENTS_COLUMNS,
     Bispectrum,
@@ -64,7 +64,7 @@ def training(bispectrum, packings):
 
 
 def test_bispectrum_is_that_of_the_entropy_and_of_the_fit(bispectrum, packings):
-    known = Environments(SETTINGS, "W")
+    known = AtomicDescriptors(SETTINGS, "W")
     for atoms in packings[:3]:
         np.testing.assert_allclose(bispectrum(atoms), known(atoms), rtol=0, atol=1e-10)
     # Any number of atoms, and the linear part of a quadratic form.

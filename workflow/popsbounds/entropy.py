@@ -34,7 +34,14 @@ from popsbounds.live import EvaluatedCalculator
 from popsbounds.progress import progress
 from popsbounds.response import Response, augmented
 
-__all__ = ["DescriptorEntropy", "EntropyCalculator", "Environments", "generate_entropy", "maximise", "partial_file"]
+__all__ = [
+    "AtomicDescriptors",
+    "DescriptorEntropy",
+    "EntropyCalculator",
+    "generate_entropy",
+    "maximise",
+    "partial_file",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +62,7 @@ _KEEP_EVERY = 20
 _DECIMALS = 8
 
 
-class Environments:
+class AtomicDescriptors:
     """Descriptors of every atom of a frame, with their derivatives.
 
     LAMMPS sums descriptors over the atoms of a type, and their derivatives with it: with a type of its own,
@@ -172,20 +179,20 @@ class EntropyCalculator(EvaluatedCalculator):
 
     Parameters
     ----------
-    environments
-        Descriptors, with a core repulsion.
+    describe
+        Descriptors of atoms, with a core repulsion.
     entropy
         The set so far.
     strength_eV
         K.
     """
 
-    def __init__(self, environments: Environments, entropy: DescriptorEntropy, strength_eV: float) -> None:
+    def __init__(self, describe: AtomicDescriptors, entropy: DescriptorEntropy, strength_eV: float) -> None:
         super().__init__()
-        self.environments, self.entropy, self.strength = environments, entropy, strength_eV
+        self.describe, self.entropy, self.strength = describe, entropy, strength_eV
 
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
-        descriptors, response = self.environments.respond(atoms)
+        descriptors, response = self.describe.respond(atoms)
         gain, slope = self.entropy.gain(descriptors)
         # To first order, the entropy is a linear potential with coefficients of each atom's own.
         coefficients = augmented(np.pad(-self.strength * slope, ((0, 0), (1, 0))).ravel())
@@ -266,19 +273,19 @@ def generate_entropy(
     InputError
         The settings leave no room for a frame.
     """
-    environments = Environments(descriptors, element)
-    entropy = _entropy_of_packings(settings, environments, volume, random("pool", 0))
+    describe = AtomicDescriptors(descriptors, element)
+    entropy = _entropy_of_packings(settings, describe, volume, random("pool", 0))
     frames = list(known[: settings.frames])
     if partial.exists():
         so_far = list(ase.io.iread(partial, index=slice(0, settings.frames), format="extxyz"))
         frames = max(so_far, frames, key=len)
     for atoms in frames:
-        entropy.add(environments(atoms))
+        entropy.add(describe(atoms))
     if frames:
         _LOG.info("%d of %d frames were there", len(frames), settings.frames)
     for number in progress(range(len(frames), settings.frames), "frame", settings.frames - len(frames)):
-        atoms = _next_frame(settings, environments, entropy, volume, random("frame", number))
-        entropy.add(environments(atoms))
+        atoms = _next_frame(settings, describe, entropy, volume, random("frame", number))
+        entropy.add(describe(atoms))
         frames.append(atoms)
         if len(frames) % _KEEP_EVERY == 0 or len(frames) == settings.frames:
             with replacing(partial) as path:
@@ -288,12 +295,12 @@ def generate_entropy(
 
 
 def _entropy_of_packings(
-    settings: Generate, environments: Environments, volume: float, rng: np.random.Generator
+    settings: Generate, describe: AtomicDescriptors, volume: float, rng: np.random.Generator
 ) -> DescriptorEntropy:
     """An empty set whose unit of each descriptor is its deviation over random packings."""
     sizes = rng.integers(1, settings.max_atoms, size=_POOL, endpoint=True)
-    pool = [_packing(settings, environments.element, int(size), volume, rng) for size in sizes]
-    return DescriptorEntropy(np.vstack([environments(atoms) for atoms in pool]))
+    pool = [_packing(settings, describe.element, int(size), volume, rng) for size in sizes]
+    return DescriptorEntropy(np.vstack([describe(atoms) for atoms in pool]))
 
 
 def _packing(settings: Generate, element: str, n_atoms: int, volume: float, rng: np.random.Generator) -> Atoms:
@@ -316,7 +323,7 @@ def _packing(settings: Generate, element: str, n_atoms: int, volume: float, rng:
 
 def _next_frame(
     settings: Generate,
-    environments: Environments,
+    describe: AtomicDescriptors,
     entropy: DescriptorEntropy,
     volume: float,
     rng: np.random.Generator,
@@ -327,11 +334,11 @@ def _next_frame(
     shortest = settings.min_distance * bcc_bond(volume)
     n_atoms = int(rng.integers(1, settings.max_atoms, endpoint=True))
     for _ in range(_TRIES):
-        start = _packing(settings, environments.element, n_atoms, volume, rng)
+        start = _packing(settings, describe.element, n_atoms, volume, rng)
         strength = float(np.exp(rng.uniform(np.log(low), np.log(high))))
         # Large cores order the atoms, small ones let them gather.
         core = rng.uniform(shortest, bcc_bond(start.get_volume() / len(start)))
-        repulsive = Environments(environments.settings, environments.element, core)
+        repulsive = AtomicDescriptors(describe.settings, describe.element, core)
         atoms = maximise(start, EntropyCalculator(repulsive, entropy, strength), settings.entropy.steps)
         reduce_cell(atoms)
         atoms.wrap()

@@ -99,7 +99,7 @@ _MELTING = {
 class Bispectrum:
     """Bispectrum components of the atoms of one element.
 
-    LAMMPS's own per-atom compute: the same numbers as `popsbounds.entropy.Environments` without their derivatives,
+    LAMMPS's own per-atom compute: the same numbers as `popsbounds.entropy.AtomicDescriptors` without their derivatives,
     in a tenth of the time, and for any number of atoms.
 
     Parameters
