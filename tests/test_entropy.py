@@ -391,6 +391,15 @@ def test_entropy_that_is_worth_any_short_bond(tmp_path, monkeypatch):
         generate(tmp_path / "partial", max_atoms=2, volume_range=(1.3, 1.4), entropy=strong)
 
 
+def test_known_frame_of_too_many_atoms(tmp_path):
+    known = [packing(2), bulk("W").repeat((101, 1, 1))]
+    random = np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"known labelled\.extxyz.*\n.*frame 1 has 101 atoms, .* 100"):
+        generate_entropy(
+            settings(known="labelled.extxyz"), SNAP, "W", VOLUME, lambda *_: random, tmp_path / "partial", known
+        )
+
+
 def test_upside_down_strength():
     with pytest.raises(ValueError, match="is not in ascending order"):
         settings(entropy={"strength_eV": (0.2, 0.1)})

@@ -32,7 +32,7 @@ from pydantic import (
 from popsbounds.errors import InputError, did_you_mean
 from popsbounds.structures import crystal_names, material_volume
 
-__all__ = ["LEVELS", "MODELS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
+__all__ = ["LEVELS", "MODELS", "MOST_ATOMS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
 
 Method = Literal["explicit", "implicit", "auto"]
 Level = Literal["first", "second", "reduced"]
@@ -44,6 +44,9 @@ MODELS = {
     "mace": "popsbounds.descriptors.universal_models.MACE",
 }
 """Universal potentials that come with the project, by their names in `descriptors.model`."""
+
+MOST_ATOMS = 100
+"""In a frame that maximises entropy, each of whose atoms has the name of a chemical element to itself."""
 
 
 def _known_element(symbol: str) -> str:
@@ -248,8 +251,9 @@ class Generate(Section):
             raise ValueError(f"`batches` ({self.batches}) exceeds `frames` ({self.frames})")
         if self.known is not None and self.entropy is None:
             raise ValueError("`known` frames need `entropy`: there is nothing to go on from otherwise")
-        if self.entropy is not None and self.max_atoms > 100:
-            raise ValueError(f"`max_atoms` ({self.max_atoms}): frames that maximise entropy have 100 atoms at most")
+        if self.entropy is not None and self.max_atoms > MOST_ATOMS:
+            most = f"frames that maximise entropy have {MOST_ATOMS} atoms at most"
+            raise ValueError(f"`max_atoms` ({self.max_atoms}): {most}")
         if self.volume_range[0] > self.volume_range[1]:
             raise ValueError(f"`volume_range` {list(self.volume_range)} is not in ascending order")
         return self

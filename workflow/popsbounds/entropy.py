@@ -25,7 +25,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from popsbounds.config import Generate, ReferencePotential, Snap
+from popsbounds.config import MOST_ATOMS, Generate, ReferencePotential, Snap
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.errors import InputError
 from popsbounds.files import replacing
@@ -271,11 +271,15 @@ def generate_entropy(
     Raises
     ------
     InputError
-        The settings leave no room for a frame.
+        The settings leave no room for a frame, or a known frame has more than `MOST_ATOMS` atoms.
     """
     describe = AtomicDescriptors(descriptors, element)
     entropy = _entropy_of_packings(settings, describe, volume, random("pool", 0))
     frames = list(known[: settings.frames])
+    large = [(number, len(atoms)) for number, atoms in enumerate(frames) if len(atoms) > MOST_ATOMS]
+    if large:
+        problems = [f"frame {number} has {n} atoms, and may have {MOST_ATOMS} at most" for number, n in large]
+        raise InputError(f"dataset.generate.known {settings.known}", problems)
     if partial.exists():
         so_far = list(ase.io.iread(partial, index=slice(0, settings.frames), format="extxyz"))
         frames = max(so_far, frames, key=len)
