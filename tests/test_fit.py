@@ -44,7 +44,16 @@ from popsbounds.fit import (
     write_posterior,
 )
 from popsbounds.label import label_frames
-from popsbounds.pops import EnsembleRecipe, accumulate, fit_posterior, fit_ridge, second_pass
+from popsbounds.pops import (
+    EnsembleRecipe,
+    GaussianRecipe,
+    HypercubeRecipe,
+    POPSRegression,
+    accumulate,
+    fit_posterior,
+    fit_ridge,
+    second_pass,
+)
 from popsbounds.properties import Settings
 from popsbounds.properties.surface import SurfaceProperty
 from popsbounds.reference import check_reference_table, read_reference_table
@@ -213,6 +222,24 @@ def test_predictions_in_closed_form_are_those_of_many_members(shards, kind):
     assert str(both["n_members"].dtype) == "Int32"
     by_posterior = both.groupby("posterior")
     assert (by_posterior["MAE"].first() == by_posterior["MAE"].first().iloc[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        ("hypercube", HypercubeRecipe()),
+        ("gaussian", GaussianRecipe()),
+        ("ensemble", EnsembleRecipe(500, 0)),
+    ],
+)
+def test_a_study_an_estimator_and_a_recipe_have_the_same_defaults(kind, recipe):
+    """So that what is said of the defaults is true of all three, which each name them."""
+    assert make_recipe(Fit(posterior=kind), 500, 0) == recipe
+    estimator = POPSRegression().get_params()
+    known = Fit().model_dump()
+    assert estimator["coordinates"] == known["coordinates"]
+    for name in ("power", "weight_power", "leverage_floor"):
+        assert estimator[name] == known[name]
 
 
 @pytest.mark.parametrize("kind", ["hypercube", "gaussian", "ensemble"])
