@@ -364,6 +364,14 @@ class Snap(Section):
         None, description="Keep at most this many force components a frame, drawn at random; null keeps all."
     )
 
+    def radius(self, element: str) -> float:
+        """Radius of an element in units of `rcutfac`."""
+        return self.radii.get(element, 0.5)
+
+    def density_weight(self, element: str) -> float:
+        """Neighbour-density weight of an element."""
+        return self.density_weights.get(element, 1.0)
+
 
 class Universal(Section):
     """A universal potential under a linear corrector."""
@@ -977,7 +985,7 @@ class Config(Section):
             if extra:
                 raise ValueError(f"descriptors.{key}: {sorted(extra)} not among elements {self.elements}")
         if self.properties.surface is not None:
-            cutoff = max(2 * snap.rcutfac * snap.radii.get(e, 0.5) for e in self.elements)
+            cutoff = max(2 * snap.rcutfac * snap.radius(e) for e in self.elements)
             if self.properties.surface.vacuum_A <= cutoff:
                 raise ValueError(
                     f"properties.surface.vacuum_A: {self.properties.surface.vacuum_A} Å lets the two faces of a "

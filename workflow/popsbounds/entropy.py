@@ -93,12 +93,10 @@ class AtomicDescriptors:
         n = len(atoms)
         if n not in self._rows:
             names = chemical_symbols[1 : n + 1]
-            radius = self.settings.radii.get(self.element, 0.5)
-            weight = self.settings.density_weights.get(self.element, 1.0)
             changes = {
                 "quadratic": False,
-                "radii": dict.fromkeys(names, radius),
-                "density_weights": dict.fromkeys(names, weight),
+                "radii": dict.fromkeys(names, self.settings.radius(self.element)),
+                "density_weights": dict.fromkeys(names, self.settings.density_weight(self.element)),
                 "reference": self._core,
             }
             self._rows[n] = SnapRows(SnapModel(self.settings.model_copy(update=changes), names))

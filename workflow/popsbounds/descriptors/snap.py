@@ -42,8 +42,8 @@ class SnapModel:
     def __init__(self, settings: Snap, elements: Sequence[str]) -> None:
         self.settings = settings
         self.elements = list(elements)
-        self.radii = [settings.radii.get(e, 0.5) for e in elements]
-        self.density_weights = [settings.density_weights.get(e, 1.0) for e in elements]
+        self.radii = [settings.radius(e) for e in elements]
+        self.density_weights = [settings.density_weight(e) for e in elements]
 
     @property
     def n_linear(self) -> int:
