@@ -144,6 +144,14 @@ def test_what_has_no_derivative_has_no_line():
     assert lines["structure"].tolist() == ["OS"]
 
 
+def test_what_the_mle_lost_altogether_has_no_lines():
+    prop, expected, _ = known("surface")
+    lost = expected.assign(status="unstable", value=np.nan)
+    lines, gradient = gradients(prop, {}, posterior(), lost, TIGHT)
+    assert list(lines.columns) == list(found("surface")[0].columns)
+    assert (len(lines), gradient.shape) == (0, (0, len(posterior().theta)))
+
+
 # What posteriors make of them.
 
 LINES = pd.DataFrame(

@@ -69,7 +69,9 @@ def gradients(
     gradient : ndarray, shape (n, P)
         In the value's unit per parameter's.
     """
-    features = np.vstack([part for model in models.values() for part in _features(model)])[:, :-1]
+    # None where the MLE lost every structure.
+    nothing = np.zeros((0, len(posterior.theta) + 1))
+    features = np.vstack([nothing, *(part for model in models.values() for part in _features(model))])[:, :-1]
     spread = posterior.spread()
     moved = features @ spread
     sizes = np.linalg.norm(moved, axis=1)
