@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ase import Atoms
 from ensembles import FORM, RELAX, SETTINGS, VOLUME, learn, make, narrow, wild
 
+from popsbounds import implicit
 from popsbounds.band import Band
 from popsbounds.config import Families, Formation, Interstitial, Neb, Propagate, Surface
 from popsbounds.config import OwnProperty as Own
 from popsbounds.coordinates import Coordinates
 from popsbounds.descriptors.snap import SnapCalculator, SnapRows
-from popsbounds.implicit import Automatic, Implicit
+from popsbounds.implicit import Automatic, Implicit, propagate_automatically
 from popsbounds.member import Member, evaluate_models
 from popsbounds.models import Builder, Recorder
 from popsbounds.potential import ColdPotential
@@ -25,7 +27,7 @@ from popsbounds.properties import Settings
 from popsbounds.properties.base import value
 from popsbounds.properties.own import OwnProperty
 from popsbounds.reduced import Cubic, with_frame
-from popsbounds.relax import Relaxed, evaluate, scaled
+from popsbounds.relax import Relaxed, evaluate, failed, scaled
 from popsbounds.structures import crystal, interstitial, slab, supercell, vacancy_hop
 
 # As tight as finite differences need it.
@@ -547,6 +549,80 @@ def test_what_lies_within_a_relaxed_crystal_has_its_size():
         assert sizes["relaxed"] == pytest.approx(sizes["predicted"], rel=0.02)
         moved += abs(sizes["relaxed"] - sizes["predicted"]) > 1e-5
     assert moved
+
+
+class Sized:
+    """What a stub knows of a structure: the size its crystal has, and at which of them it has a prediction."""
+
+    def __init__(self, size: float, coarse: float = 1.0) -> None:
+        self.size, self.coarse = size, coarse
+
+    def quadratic(self) -> Sized:
+        return Sized(self.coarse)
+
+
+class Stub(Implicit):
+    """A crystal of a size, and a hole that is known in the crystal of size one alone."""
+
+    def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
+        self.expanded[name] = None
+        size = self.models["host"].size if self.models else 1.0
+        return Relaxed(scaled(atoms, size), -1.0, "ok", "", 0, np.zeros((3, 3)), np.zeros((len(atoms), 3)))
+
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
+        if abs(atoms.get_volume() / VOLUME - 1) > 1e-9:
+            return failed(atoms, "not_converged", "too far")
+        return Relaxed(atoms, -2.0, "ok", "", 0, np.zeros((3, 3)), np.zeros((len(atoms), 3)))
+
+
+class Unrelaxed(Stub):
+    """A member of which nothing may be computed."""
+
+    calculator = None
+
+    def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
+        raise AssertionError(f"{name} is relaxed")
+
+
+class Hollow:
+    """A crystal that is judged, and a hole in it that is not."""
+
+    def values(self, potential):
+        host = potential.crystal("host", crystal("bcc", "W", VOLUME))
+        hole = potential.relax("hole", crystal("bcc", "W", VOLUME), within=host)
+        yield value("host", "energy", "eV", {"host": host}, lambda: host.energy)
+        yield value("hole", "volume", "A3", {"hole": hole}, lambda: hole.volume)
+
+
+def test_what_a_trial_loses_is_not_lost(monkeypatch):
+    """The hole has a prediction at the crystal's size, and none at that of a trial which changes nothing judged."""
+    monkeypatch.setattr(implicit, "Implicit", Stub)
+    member = Unrelaxed({"host": Sized(1.0, coarse=1.1)}, RELAX)
+    potential = Automatic(member, {"host": Sized(1.2)})
+    found = propagate_automatically(Hollow(), potential, {"eV": 1e-3})
+    assert potential.plan == {}
+    assert [(line.status, relaxed) for line, relaxed in found] == [("ok", False)] * 2
+
+
+class Choosy:
+    """Rows for what is ok alone, as a function of the user's own may yield them."""
+
+    def values(self, potential):
+        host = potential.crystal("host", crystal("bcc", "W", VOLUME))
+        hole = potential.relax("hole", crystal("bcc", "W", VOLUME), within=host)
+        if hole.ok:
+            yield value("hole", "energy", "eV", {"hole": hole}, lambda: 0.0)
+        yield value("host", "energy", "eV", {"host": host}, lambda: 0.0)
+
+
+def test_values_are_compared_with_those_of_the_same_name(monkeypatch):
+    """The crystal's trials lose the hole: what is left looks the same at the same place, and is not."""
+    monkeypatch.setattr(implicit, "Implicit", Stub)
+    monkeypatch.setattr(Automatic, "_checked", lambda self, name, atoms: (self.member._crystal(name, atoms),) * 2)
+    potential = Automatic(Unrelaxed({"host": Sized(1.0, coarse=1.1)}, RELAX), {"host": Sized(1.2)})
+    found = propagate_automatically(Choosy(), potential, {"eV": 1e-3})
+    assert potential.plan == {"host": "corrected"}
+    assert [line.structure for line, _ in found] == ["hole", "host"]
 
 
 def test_what_its_family_does_not_reach_is_checked():

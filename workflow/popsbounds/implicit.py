@@ -25,7 +25,7 @@ from popsbounds.band import Band, MemberBand
 from popsbounds.config import Relax
 from popsbounds.member import Member, MemberBasin, MemberModel, static_of_family
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Property, PropertyError, Value
+from popsbounds.properties.base import Property, PropertyError, Value, key_of
 from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, strained
 
 __all__ = ["Automatic", "Implicit", "propagate_automatically"]
@@ -150,19 +150,20 @@ class Automatic(Potential):
             "unknown": Implicit({}, settings),
         }
         self.plan: Mapping[str, Way] = {}
-        # Answers by structure and way, each with the cell that it was asked for in.
+        # Answers by structure and way, each with the cell that it was asked for in; and the prediction last given.
         self._known: dict[tuple[str, Way], list[tuple[np.ndarray, Relaxed | Band]]] = {}
+        self._last: dict[str, Relaxed | Band] = {}
         self._spent: Counter[str] = Counter()
         self._hosts: dict[str, str] = {}
         self._modes: dict[str, int] = {}
 
     def asked(self) -> list[str]:
         """Structures in the order in which they were first asked for."""
-        return [name for name, way in self._known if way == "predicted"]
+        return list(self._last)
 
-    def is_lost(self, name: str) -> bool:
-        """Whether a structure, as last asked for, has no prediction of its own."""
-        return not self._known[name, "predicted"][-1][1].ok
+    def lost(self) -> set[str]:
+        """Structures that, as last asked for, have no prediction of their own."""
+        return {name for name, answer in self._last.items() if not answer.ok}
 
     def host(self, name: str) -> str:
         """Crystal that a structure is, under strain; nothing for others."""
@@ -193,6 +194,8 @@ class Automatic(Potential):
             for each, answer in both.items():
                 self._known.setdefault((name, each), []).append((cell, answer))
             same = [both[way]]
+        if way == "predicted":
+            self._last[name] = same[0]
         return replace(same[0], evaluations=self._spent[name])
 
     def _checked(self, name: str, atoms: Atoms) -> tuple[Relaxed, Relaxed]:
@@ -228,7 +231,8 @@ class Automatic(Potential):
         def check() -> tuple[Band, Band]:
             known, settings = self.member.models[name], self.member.settings
             assert isinstance(known, MemberBand)
-            scale = known.scale_of(images) or 1.0  # it was predicted
+            scale = known.scale_of(images)
+            assert scale is not None  # it was predicted
             predicted, q = known.predict(scale, settings)
             return known.check(scale, q, self.member.calculator, settings) if predicted.ok else (predicted, predicted)
 
@@ -271,34 +275,37 @@ def propagate_automatically(
         And whether it rests on a structure that was relaxed.
     """
 
-    def values(plan: Mapping[str, Way]) -> list[Value] | None:
+    def values(plan: Mapping[str, Way]) -> dict[tuple, Value] | None:
         """None where a property of the user's own has none: it is made from a structure that is lost."""
         potential.plan = plan
         try:
-            return list(prop.values(potential))
+            return {key_of(value): value for value in prop.values(potential)}
         except PropertyError:
             return None
 
-    def distance(first: list[Value] | None, second: list[Value] | None) -> float:
-        """Largest difference between values that are judged, in tolerances."""
-        pairs = zip(first or [], second or [], strict=False)
-        judged = [(a, b) for a, b in pairs if a.unit in tolerance]
-        if first is None or second is None or any(a.status != b.status for a, b in judged):
+    def distance(first: dict[tuple, Value] | None, second: dict[tuple, Value] | None) -> float:
+        """Largest difference between values that are judged, in tolerances; infinite where one has no other."""
+        if first is None or second is None:
             return np.inf
-        return max((abs(a.value - b.value) / tolerance[a.unit] for a, b in judged if a.status == "ok"), default=0.0)
+        ours, theirs = ({key: a for key, a in some.items() if a.unit in tolerance} for some in (first, second))
+        if ours.keys() != theirs.keys() or any(a.status != theirs[key].status for key, a in ours.items()):
+            return np.inf
+        apart = (abs(a.value - theirs[key].value) / tolerance[a.unit] for key, a in ours.items() if a.status == "ok")
+        return max(apart, default=0.0)
 
     plan: dict[str, Way] = {}
     settled: set[str] = set()
     # Both, lest the two parts cancel in the one and leave nothing to be seen.
     coarse: tuple[Way, ...] = ("second", "quadratic")
-    found = values(plan)
+    # What is lost is asked at once: it is another where a trial of a crystal has another size.
+    found, lost = values(plan), potential.lost()
     # In the order in which they were asked for: while a crystal's way is sought, what lies within it is predicted,
     # which is free and follows it; what lies within is checked, or relaxed, once, at the crystal's final size.
     while waiting := [name for name in potential.asked() if name not in settled]:
         name = waiting[0]
         settled.add(name)
         # A strained crystal is not to be trusted more than the crystal.
-        if potential.is_lost(name) or plan.get(potential.host(name)) == "relaxed":
+        if name in lost or plan.get(potential.host(name)) == "relaxed":
             plan[name] = "relaxed"
         elif potential.is_expanded(name) and any(
             distance(values(plan | {name: way}), found) > _TRUSTED for way in coarse
@@ -306,11 +313,8 @@ def propagate_automatically(
             called, corrected = (values(plan | {name: way}) for way in ("called", "corrected"))
             plan[name] = "relaxed" if distance(called, corrected) > _SAFE else "corrected"
         if name in plan:
-            found = values(plan)
+            found, lost = values(plan), potential.lost()
     without: dict[str, Way] = {name: "unknown" if way == "relaxed" else way for name, way in plan.items()}
-    others = [(value.status, value.reason) for value in values(without) or []]
+    others = {key: (value.status, value.reason) for key, value in (values(without) or {}).items()}
     potential.plan = plan
-    return [
-        (value, number >= len(others) or (value.status, value.reason) != others[number])
-        for number, value in enumerate(prop.values(potential))
-    ]
+    return [(value, others.get(key_of(value)) != (value.status, value.reason)) for value in prop.values(potential)]
