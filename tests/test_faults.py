@@ -17,6 +17,8 @@ import psutil
 import pytest
 import yaml
 
+from popsbounds.ensemble import read_members, write_members
+
 ROOT = Path(__file__).parents[1]
 TRIALS = int(os.environ.get("POPSBOUNDS_TRIALS", "6"))  # kills at random moments
 TABLES = ["properties", "bounds", "failures", "calibration"]
@@ -247,10 +249,9 @@ def test_a_configuration_that_changes_between_runs(copy, undisturbed):
 @pytest.mark.parametrize("factor", [1e12, np.nan], ids=["huge", "not a number"])
 def test_a_member_that_breaks_the_engine(copy, undisturbed, factor):
     file = copy / "results/small/ensemble/members.npz"
-    with np.load(file) as data:
-        mle, theta = data["mle"], data["theta"].copy()
-    theta[3] *= factor
-    np.savez(file, mle=mle, theta=theta)
+    mle, members = read_members(file)
+    members[3] *= factor
+    write_members(file, mle, members)
     succeeds(copy)
     broken, whole = (pd.read_parquet(f / "results/small/tables/properties.parquet") for f in (copy, undisturbed))
     assert len(broken) == len(whole)

@@ -16,7 +16,7 @@ import yaml
 from ase.build import bulk
 
 from popsbounds.config import load_config
-from popsbounds.ensemble import Ensemble
+from popsbounds.ensemble import Ensemble, read_members
 from popsbounds.paper import write_paper
 from popsbounds.propagate import DTYPES
 from popsbounds.report import posteriors, summary
@@ -150,7 +150,7 @@ def test_fit_summary_and_posterior(study):
     box = posterior["high"] - posterior["low"]
     assert posterior["modes"].shape == (31, len(box))
     assert (box > 0).all()
-    members = np.load(study / "results" / "tiny" / "ensemble" / "members.npz")["theta"]
+    _, members = read_members(study / "results" / "tiny" / "ensemble" / "members.npz")
     unit = np.linalg.lstsq(posterior["modes"], (members - posterior["theta_mle"]).T, rcond=None)[0].T
     assert (unit >= posterior["low"] - 1e-6 * box).all()
     assert (unit <= posterior["high"] + 1e-6 * box).all()

@@ -13,7 +13,7 @@ from popsbounds.descriptors.forms import Form, FormCalculator, make_form
 from popsbounds.descriptors.snap import SnapModel
 from popsbounds.errors import InputError
 
-__all__ = ["Ensemble", "write_potentials"]
+__all__ = ["Ensemble", "read_members", "write_members", "write_potentials"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class Ensemble:
     def load(cls, study: str | Path) -> Ensemble:
         """Load the ensemble of a finished study from its folder, such as ``results/demo``."""
         config = load_config(Path(study) / "config.yaml")
-        with np.load(Path(study) / "ensemble" / "members.npz") as data:
-            return cls(make_form(config), data["mle"], data["theta"])
+        return cls(make_form(config), *read_members(Path(study) / "ensemble" / "members.npz"))
 
     def calculator(self, member: int | None = None) -> FormCalculator:
         """ASE calculator of a member, or of the MLE.
@@ -69,6 +68,33 @@ class Ensemble:
         numbers = range(len(self.members)) if members is None else members
         thetas = {"mle": self.mle} | {f"{i:04d}": self.members[i] for i in numbers}
         write_potentials(folder, self.model, thetas)
+
+
+def write_members(path: Path, mle: np.ndarray, members: np.ndarray) -> None:
+    """Write `members.npz`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mle
+        Loss-minimising parameters Θ*, shape (P,): its array `mle`.
+    members
+        Parameters of each member, shape (M, P): its array `theta`.
+    """
+    np.savez(path, mle=mle, theta=members)
+
+
+def read_members(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read what `write_members` wrote.
+
+    Returns
+    -------
+    mle : ndarray, shape (P,)
+    members : ndarray, shape (M, P)
+    """
+    with np.load(path) as data:
+        return data["mle"], data["theta"]
 
 
 def write_potentials(folder: str | Path, model: Form, thetas: Mapping[str, np.ndarray]) -> None:

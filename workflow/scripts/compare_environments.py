@@ -1,10 +1,10 @@
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from popsbounds.dataset import read_frames
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel
+from popsbounds.ensemble import read_members
 from popsbounds.environments import (
     Bispectrum,
     choose_frames,
@@ -32,8 +32,7 @@ structures = {
     for structure, images in mle_structures(file).items()
     if any(element in atoms.symbols for atoms in images)
 }
-with np.load(files.members) as data:
-    calculator = SnapCalculator(form, data["mle"])
+calculator = SnapCalculator(form, read_members(files.members)[0])
 samples = easy_sets(element, volume, len(training.sample), calculator, random)
 environments, points = compare_structures(training, structures)
 sets, clouds = compare_sets(training, samples, bispectrum, structures)

@@ -1,7 +1,6 @@
-import numpy as np
-
 from popsbounds.archive import write_archive
 from popsbounds.calculators import make_calculator
+from popsbounds.ensemble import read_members
 from popsbounds.job import start
 from popsbounds.models import read_models
 from popsbounds.properties import make_property
@@ -12,8 +11,7 @@ name, reference = snakemake.wildcards.property, config.reference
 models = mle = None
 if name in reference.warm_start:
     models = read_models(snakemake.input.models)
-    with np.load(snakemake.input.members) as data:
-        mle = data["mle"]
+    mle, _ = read_members(snakemake.input.members)
 table, structures = reference_values(
     name,
     make_property(config, name),

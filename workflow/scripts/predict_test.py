@@ -1,9 +1,9 @@
 import logging
 
-import numpy as np
 import pandas as pd
 
 from popsbounds.descriptors.shards import open_shards
+from popsbounds.ensemble import read_members
 from popsbounds.fit import coverage_caveats, deviations, predict, read_posterior, whole_posterior
 from popsbounds.job import start
 from popsbounds.pops import Gaussian
@@ -12,9 +12,9 @@ from popsbounds.statistics import calibration
 config = start(snakemake)
 shards = open_shards(snakemake.input.matrices, snakemake.input.rows)
 posterior = read_posterior(snakemake.input.posterior)
-with np.load(snakemake.input.members) as data:
-    pointwise = predict(shards, data["mle"], data["theta"], posterior=posterior)
-    histogram, coverage = deviations(shards, data["mle"], data["theta"], pointwise)
+mle, members = read_members(snakemake.input.members)
+pointwise = predict(shards, mle, members, posterior=posterior)
+histogram, coverage = deviations(shards, mle, members, pointwise)
 pointwise.to_parquet(snakemake.output.pointwise, index=False)
 table = calibration(pointwise, config.fit.posterior, config.ensemble.members)
 for caveat in coverage_caveats(table, config.fit):
