@@ -252,17 +252,13 @@ def test_stages_of_the_fit_are_read_as_written(shards, tmp_path, kind):
         for name, value in vars(stage).items():
             np.testing.assert_array_equal(getattr(again, name), value)
     assert isinstance(load(Scaling, _saved(tmp_path, shards)).total_energies, bool)
-    write_posterior(path, ridge, posterior, corrections, "raw")
+    write_posterior(path, posterior)
     again = read_posterior(path)
     assert type(again) is type(posterior)
     for name, value in vars(posterior).items():
         np.testing.assert_array_equal(getattr(again, name), value)
-    with np.load(path) as data:
-        weights = np.concatenate(
-            [w for _, _, w in training_blocks(shards, prepare(shards, MODEL.constants, total_energies=False))()]
-        )
-        assert data["covariance_factor"].shape == (MODEL.n_parameters,) * 2
-        assert data["n_corrections"] + data["n_skipped"] == len(weights)
+    with np.load(path) as data:  # and nothing else
+        assert len(data.files) == len(vars(posterior)) + 1
 
 
 def _saved(folder, shards):

@@ -173,26 +173,15 @@ def total(parts: Iterable[_Sum]) -> _Sum:
     return reduce(add, parts)
 
 
-def write_posterior(path: Path, ridge: Ridge, posterior: Posterior, corrections: Corrections, coordinates: str) -> None:
-    """Write `posterior.npz`.
+def write_posterior(path: Path, posterior: Posterior) -> None:
+    """Write `posterior.npz`: the kind of the posterior and its fields.
 
-    Holds the kind of the posterior and its fields: theta_mle (P,), modes (P, K)
-    and low, high (K,) of a hypercube with the training rows low_row, high_row (K,) that set them and the coordinates
-    of its axes, factor (P, K) of a Gaussian, corrections (M, P) of an ensemble with their training rows, rows (M,).
-    Beside them covariance_factor (P, P; C Cᵀ = (Xᵀ W X + λ/α S²)⁻¹ for weights of mean one), alpha and lambda of the
-    fit, and how many rows have a correction (n_corrections) or too little leverage for one (n_skipped).
+    They are theta_mle (P,); modes (P, K) and low, high (K,) of a hypercube with the training rows low_row, high_row
+    (K,) that set them, factor (P, K) of a Gaussian, corrections (M, P) of an ensemble with their training rows, rows
+    (M,).
     """
     arrays: dict[str, Any] = {_KEYS.get(f.name, f.name): getattr(posterior, f.name) for f in fields(posterior)}  # type: ignore[arg-type]
-    arrays |= {
-        "kind": posterior.kind,
-        "coordinates": coordinates,
-        "covariance_factor": ridge.factor / np.sqrt(ridge.n_rows),
-        "alpha": ridge.noise_precision,
-        "lambda": ridge.ratio * ridge.noise_precision,
-        "n_corrections": corrections.kept.sum(),
-        "n_skipped": (~corrections.kept).sum(),
-    }
-    np.savez(path, **arrays)
+    np.savez(path, kind=posterior.kind, **arrays)
 
 
 def read_posterior(path: Path) -> Posterior:

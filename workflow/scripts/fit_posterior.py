@@ -51,5 +51,5 @@ optima = some.finish(ridge, chosen, [some.measure(blocks, 0, corrections, chosen
 coefficient_table(ridge, optima).to_parquet(snakemake.output.coefficients, index=False)
 
 np.savez(snakemake.output.rows, residual=corrections.residual, leverage=corrections.leverage, kept=corrections.kept)
-write_posterior(snakemake.output.posterior, ridge, posterior, corrections, config.fit.coordinates)
+write_posterior(snakemake.output.posterior, posterior)
 Path(snakemake.output.summary).write_text(json.dumps(summary, indent=2) + "\n")
