@@ -14,6 +14,7 @@ from popsbounds.calibration import DRAWS, PRINCIPAL, RIVALS, compare, compare_ov
 from popsbounds.config import (
     CalibrationCase,
     Config,
+    Ensemble,
     Fit,
     LammpsCalculator,
     Reference,
@@ -29,6 +30,7 @@ from popsbounds.errors import InputError
 from popsbounds.fit import (
     Scaling,
     coefficient_table,
+    conformal,
     coverage_caveats,
     deviations,
     load,
@@ -279,6 +281,22 @@ def test_widening_is_the_conformal_quantile():
     assert widening(lopsided, 0.1)["force"] < factor
     # 1 % cannot be promised on the word of 50 data.
     assert widening(table.head(50), 0.01)["force"] == np.inf
+
+
+def test_conformal_members_leave_out_what_is_promised(shards):
+    held = [Shard(s.matrix, s.rows.replace({"split": {"test": "calibration"}})) for s in shards]
+    _, _, before = fitted(held, Fit(posterior="hypercube"))
+    ensemble = Ensemble(members=20)
+    after, factors = conformal(before, held, 0.3, ensemble, np.random.default_rng(2))
+    assert set(factors) == {"energy", "force"}
+    members = after.draw(20, "uniform", np.random.default_rng(2))
+    table = predict(held, after.theta, members, split="calibration")
+    assert outside_bounds(table).any()
+    for _, rows in table.groupby("kind"):
+        assert outside_bounds(rows).mean() <= 0.3
+    np.testing.assert_allclose(after.high, max(factors.values()) * before.high)
+    with pytest.raises(InputError, match=r"energy: too few calibration data to promise 0.05"):
+        conformal(before, held, 0.05, ensemble, np.random.default_rng(2))
 
 
 def test_coverage_is_judged_by_what_is_promised():

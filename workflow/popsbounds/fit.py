@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from popsbounds.config import Fit
+from popsbounds.config import Ensemble, Fit
 from popsbounds.dataset import weight_scales
 from popsbounds.descriptors.shards import Shard
+from popsbounds.errors import InputError
 from popsbounds.pops import (
     BLOCK_ROWS,
     Block,
@@ -38,6 +40,7 @@ from popsbounds.versions import versions
 __all__ = [
     "Scaling",
     "coefficient_table",
+    "conformal",
     "coverage_caveats",
     "deviations",
     "load",
@@ -54,6 +57,8 @@ __all__ = [
     "widening",
     "write_posterior",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 _BINS = 121
 _SPREAD = ("mean", "std", "low", "high")
@@ -411,6 +416,46 @@ def widening(pointwise: pd.DataFrame, violation: float) -> dict[str, float]:
         rank = int(np.ceil((len(needed) + 1) * (1 - violation)))
         factors[str(kind)] = float(needed[rank - 1]) if rank <= len(needed) else np.inf
     return factors
+
+
+def conformal(
+    posterior: Posterior, shards: Sequence[Shard], violation: float, ensemble: Ensemble, rng: np.random.Generator
+) -> tuple[Posterior, dict[str, float]]:
+    """Stretch a posterior until its members' bounds leave out no more than a share of the calibration data.
+
+    Parameters
+    ----------
+    posterior
+        As the training data have it.
+    shards
+        The design matrix.
+    violation
+        The share.
+    ensemble
+        Section `ensemble` of the configuration: how many members there will be, and how they are drawn.
+    rng
+        Source of the members, in the state in which they will be drawn: they stretch with the posterior.
+
+    Returns
+    -------
+    posterior : Posterior
+        Stretched about Θ* by the largest of the factors.
+    factors : dict
+        That of each kind of data, as of `widening`.
+
+    Raises
+    ------
+    InputError
+        There are too few calibration data of a kind to promise the share.
+    """
+    members = posterior.draw(ensemble.members, ensemble.sampling, rng)
+    factors = widening(predict(shards, posterior.theta, members, split="calibration"), violation)
+    few = [kind for kind, factor in factors.items() if not np.isfinite(factor)]
+    if few:
+        problem = f"too few calibration data to promise {violation}: raise dataset.calibration_fraction"
+        raise InputError("fit.conformal", [f"{kind}: {problem}" for kind in few])
+    _LOG.info("conformal factors: %s; the largest is used", factors)
+    return posterior.scaled(max(factors.values())), factors
 
 
 def summarise(shards: Sequence[Shard], ridge: Ridge, corrections: Corrections, seed: int) -> dict:

@@ -1,21 +1,18 @@
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
 
 from popsbounds.descriptors.shards import open_shards
-from popsbounds.errors import InputError
 from popsbounds.fit import (
     Scaling,
     coefficient_table,
+    conformal,
     load,
     make_recipe,
-    predict,
     summarise,
     total,
     training_blocks,
-    widening,
     write_posterior,
 )
 from popsbounds.job import random_generator, start
@@ -33,15 +30,8 @@ with np.load(snakemake.input.prepared) as prepared:
 summary = summarise(shards, ridge, corrections, config.seed)
 
 if config.fit.conformal is not None:
-    # The members that will be drawn: they stretch with the posterior.
-    members = posterior.draw(config.ensemble.members, config.ensemble.sampling, random_generator(config, "members"))
-    factors = widening(predict(shards, ridge.theta, members, split="calibration"), config.fit.conformal)
-    few = [kind for kind, factor in factors.items() if not np.isfinite(factor)]
-    if few:
-        problem = f"too few calibration data to promise {config.fit.conformal}: raise dataset.calibration_fraction"
-        raise InputError("fit.conformal", [f"{kind}: {problem}" for kind in few])
-    logging.getLogger("popsbounds").info("conformal factors: %s; the largest is used", factors)
-    posterior = posterior.scaled(max(factors.values()))
+    drawn = random_generator(config, "members")
+    posterior, factors = conformal(posterior, shards, config.fit.conformal, config.ensemble, drawn)
     summary["conformal_factor"] = factors
 
 some = EnsembleRecipe(N_SHOWN, config.seed)
