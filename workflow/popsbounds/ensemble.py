@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,8 @@ def write_potentials(folder: str | Path, model: Form, thetas: Mapping[str, np.nd
     Parameters
     ----------
     folder
-        Receives of each `<name>.snapcoeff`, `<name>.snapparam` and `<name>.in`.
+        Receives of each `<name>.snapcoeff`, `<name>.snapparam` and `<name>.in`, with an underscore in the place of
+        what is neither a plain letter, a digit, nor one of ``_.+-``: LAMMPS stumbles over it.
     model
         Their form.
     thetas
@@ -112,17 +114,22 @@ def write_potentials(folder: str | Path, model: Form, thetas: Mapping[str, np.nd
     Raises
     ------
     InputError
-        They are no LAMMPS potentials.
+        They are no LAMMPS potentials, or two would have the same file.
     """
     if not isinstance(model, SnapModel):
         reason = "a corrected universal potential is no LAMMPS potential: use popsbounds.ensemble.Ensemble.calculator"
         raise InputError("descriptors.kind", [reason])
+    names: dict[str, str] = {}
+    for name in thetas:
+        other = names.setdefault(re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII), name)
+        if other != name:
+            raise InputError(f"{folder}", [f"potentials '{other}' and '{name}' would have the same file: rename one"])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, theta in thetas.items():
-        coefficients, parameters = folder / f"{name}.snapcoeff", folder / f"{name}.snapparam"
-        model.write_coefficients(coefficients, theta)
+    for file, name in names.items():
+        coefficients, parameters = folder / f"{file}.snapcoeff", folder / f"{file}.snapparam"
+        model.write_coefficients(coefficients, thetas[name])
         model.write_parameters(parameters)
         commands = "\n".join(model.pair_commands(coefficients, parameters)) + "\n"
         # Names without the folder: it can be moved, and LAMMPS is run in it.
-        (folder / f"{name}.in").write_text(commands.replace(f"{folder.resolve()}/", ""))
+        (folder / f"{file}.in").write_text(commands.replace(f"{folder.resolve()}/", ""))

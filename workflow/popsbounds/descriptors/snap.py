@@ -10,6 +10,7 @@ J. Chem. Phys. 148, 241721 (2018).
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,9 +118,8 @@ class SnapModel:
 
     def pair_commands(self, coefficients: Path, parameters: Path) -> list[str]:
         """LAMMPS commands of the whole potential, reference potential included."""
-        styles: list[tuple[str, Sequence[str]]] = [
-            ("snap", [f"* * {coefficients} {parameters} {' '.join(self.elements)}"])
-        ]
+        words = ["*", "*", *(shlex.quote(str(file)) for file in (coefficients, parameters)), *self.elements]
+        styles: list[tuple[str, Sequence[str]]] = [("snap", [" ".join(words)])]
         if self.settings.reference is not None:
             styles.append((self.settings.reference.pair_style, self.settings.reference.pair_coeff))
         return overlay_commands(styles)
