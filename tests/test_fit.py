@@ -440,6 +440,9 @@ def test_left_out_groups_are_the_test_data(shards):
     assert set(plain["split"]) == {"train", "calibration", "test"}
     with pytest.raises(InputError, match=r"calibration.cases.*\n.*no frame of group 'rar' \(did you mean 'rare'"):
         resplit(renamed, CalibrationCase(left_out=["rar"]), rng)
+    groups = list(pd.concat([s.rows for s in renamed])["group"].unique())
+    with pytest.raises(InputError, match=rf"without {', '.join(groups)} there are no data to train on"):
+        compare(renamed, CONFIG, CalibrationCase(left_out=groups), MODEL.constants, rng)
 
 
 def test_part_of_the_training_frames(shards):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -84,7 +83,7 @@ def resplit(shards: Sequence[Shard], case: CalibrationCase, rng: np.random.Gener
     Raises
     ------
     InputError
-        No frame is of a group to be left out.
+        No frame is of a group to be left out, or no frame is left to be learnt from.
     """
     known = sorted(set().union(*(shard.rows["group"] for shard in shards)))
     unknown = [f"no frame of group '{g}'{did_you_mean(g, known)}" for g in case.left_out if g not in known]
@@ -98,6 +97,8 @@ def resplit(shards: Sequence[Shard], case: CalibrationCase, rng: np.random.Gener
         if case.left_out:
             split = split.mask(split == "test", "unused").mask(rows["group"].isin(case.left_out), "test")
         found.append(Shard(shard.matrix, rows.assign(split=split)))
+    if not len(_training_frames(found)):
+        raise InputError("calibration.cases", [f"without {', '.join(case.left_out)} there are no data to train on"])
     if case.train_fraction < 1:
         frames = rng.permutation(_training_frames(found))
         unused = frames[max(round(case.train_fraction * len(frames)), 1) :]
@@ -129,16 +130,18 @@ def _training_frames(shards: Sequence[Shard]) -> np.ndarray:
     return np.unique(np.concatenate([s.rows.loc[s.rows["split"] == "train", "frame"] for s in shards]))
 
 
-@dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Shard):
     """Held-out rows, in memory."""
-
-    matrix: np.ndarray
-    rows: pd.DataFrame
 
     @classmethod
     def of(cls, shards: Sequence[Shard], split: str, limit: int, rng: np.random.Generator) -> HeldOut:
-        """Rows of one split, at most `limit` of each kind, drawn at random."""
+        """Rows of one split, at most `limit` of each kind, drawn at random.
+
+        Raises
+        ------
+        InputError
+            There are none.
+        """
         table = pd.concat([s.rows.assign(shard=k, row=np.arange(len(s.rows))) for k, s in enumerate(shards)])
         table = table[table["split"] == split]
         if table.empty:
@@ -150,15 +153,17 @@ class HeldOut:
         parts = [shards[k].matrix[group["row"].to_numpy()] for k, group in table.groupby("shard", sort=True)]
         return cls(np.concatenate(parts), table)
 
-    def pointwise(self, mle: np.ndarray, mean: np.ndarray, std: np.ndarray, low: np.ndarray, high: np.ndarray):
-        """The contract's table of these rows."""
+    def pointwise(
+        self, mle: np.ndarray, mean: np.ndarray, std: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> pd.DataFrame:
+        """Lines as of the table `pointwise`, from values without the reference potential's, shape (n,) each."""
         values = {"mle": mle, "mean": mean, "std": std, "low": low, "high": high}
         reference = self.rows["reference"].to_numpy()
         shifted = {name: value if name == "std" else value + reference for name, value in values.items()}
         return self.rows[["kind", "truth"]].assign(**shifted)
 
     def with_members(self, theta: np.ndarray, members: np.ndarray) -> pd.DataFrame:
-        """The contract's table, from the members' predictions."""
+        """Lines from the members' predictions, of parameters of shape (M, P)."""
         values = self.matrix @ members.T
         return self.pointwise(
             self.matrix @ theta, values.mean(axis=1), values.std(axis=1, ddof=1), values.min(axis=1), values.max(axis=1)
@@ -170,7 +175,7 @@ class HeldOut:
         return (errors**2).groupby(self.rows["kind"]).mean() ** 0.5
 
     def with_constant_width(self, theta: np.ndarray, std: pd.Series) -> pd.DataFrame:
-        """The contract's table of error bars that know nothing but the kind of a datum: three `std` of it."""
+        """Lines of error bars that know nothing but the kind of a datum: three `std` of it."""
         middle, std = self.matrix @ theta, self.rows["kind"].map(std).to_numpy()
         return self.pointwise(middle, middle, std, middle - 3 * std, middle + 3 * std)
 
@@ -190,6 +195,11 @@ def compare_over_splits(
     DataFrame
         The columns of `compare`; `EV_std`, `interval_score_std`, standard deviations over `n_splits` divisions (null
         for one).
+
+    Raises
+    ------
+    InputError
+        As of `compare`.
     """
     tables = []
     for number in range(case.splits):
@@ -233,7 +243,7 @@ def compare(
     Raises
     ------
     InputError
-        No frame is of a group to be left out.
+        As of `resplit`; or there are no test data, or none to stretch bounds by.
     """
     shards = resplit(shards, case, rng)
     settings = case.applied_to(config.fit)
