@@ -495,6 +495,24 @@ def test_bad_rows_are_refused(problem):
         fit_ridge(accumulate(lambda: iter(()), np.zeros(P)))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"regularisation": "evidance"}, "regularisation 'evidance' is neither a positive number nor 'evidence'"),
+        ({"regularisation": 0.0}, "regularisation 0.0 is neither"),
+        ({"regularisation": -1e-8}, "regularisation -1e-08 is neither"),
+        ({"regularisation": np.nan}, "regularisation nan is neither"),
+        ({"components": 0}, "0 components: give one at least"),
+        ({"components": -2}, "-2 components: give one at least"),
+    ],
+)
+def test_impossible_settings_are_refused(problem, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(*problem, **arguments)
+    with pytest.raises(ValueError, match=message):
+        POPSRegression(**arguments).fit(*problem)
+
+
 def test_caveats(problem):
     x, y, w = problem
     assert fitted(x, y, w).caveats() == []

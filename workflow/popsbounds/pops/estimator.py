@@ -43,7 +43,7 @@ class POPSRegression(RegressorMixin, BaseEstimator):
     power, weight_power
         Of the Gaussian, see `GaussianRecipe`.
     regularisation : float or "evidence"
-        ρ of `Ridge`, relative to the features' mean squares. A number leaves
+        ρ > 0 of `Ridge`, relative to the features' mean squares. A number leaves
         the fit the same whether a row counts twice or is there twice; the
         evidence counts rows, so it does not.
     components : int or None
@@ -114,6 +114,12 @@ class POPSRegression(RegressorMixin, BaseEstimator):
             Targets, shape (n,).
         sample_weight
             Weights, shape (n,); rows of weight zero are left out.
+
+        Raises
+        ------
+        ValueError
+            Features, targets or weights are none, not finite or of different lengths; a weight is negative; a parameter
+            of the estimator is none of its choices or out of its range; or no row has a POPS correction.
         """
         features, target = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         weight = _check_sample_weight(sample_weight, features, dtype=np.float64, ensure_non_negative=True)

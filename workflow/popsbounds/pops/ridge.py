@@ -217,7 +217,7 @@ def fit_ridge(
     moments
         Weighted sums over the rows.
     regularisation
-        Fixed ρ; ``evidence`` maximises the evidence.
+        Fixed ρ > 0; ``evidence`` maximises the evidence.
     components
         Number of principal components of the features, centred by the constants and each of variance one, that take the
         place of the features: nothing else carries Θ*, the corrections and what is made of them. None: the features
@@ -228,8 +228,12 @@ def fit_ridge(
     Raises
     ------
     ValueError
-        There is no row.
+        There is no row, `regularisation` is neither positive nor ``evidence``, or `components` is less than one.
     """
+    if regularisation != "evidence" and (isinstance(regularisation, str) or not 0 < regularisation < np.inf):
+        raise ValueError(f"regularisation {regularisation!r} is neither a positive number nor 'evidence'")
+    if components is not None and components < 1:
+        raise ValueError(f"{components} components: give one at least, or None for all features")
     if moments.n_rows == 0:
         raise ValueError("no rows to fit")
     n, p = moments.n_rows, len(moments.moment)
