@@ -25,7 +25,6 @@ from popsbounds.pops import (
     accumulate_corrections,
     accumulate_extremes,
     axes_of,
-    corrections,
     expected_reach,
     factor_of,
     fit_posterior,
@@ -53,6 +52,14 @@ def in_blocks(x, y, w, size=64):
 
 def fitted(x, y, w, **options):
     return fit_ridge(accumulate(in_blocks(x, y, w), np.zeros(x.shape[1])), **options)
+
+
+def corrections(ridge, x, y, w, leverage_floor=0.0):
+    """Of each row that has one, in whitened coordinates; and which rows those are."""
+    z, residual = x @ ridge.factor, y - x @ ridge.theta
+    leverage = (z**2).sum(axis=1)
+    kept = w * leverage > leverage_floor * np.mean(w * leverage)
+    return z[kept] * (residual[kept] / leverage[kept])[:, None], kept
 
 
 def posterior(problem, recipe, size=64):

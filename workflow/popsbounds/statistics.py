@@ -23,7 +23,12 @@ from popsbounds.config import LEVELS
 __all__ = [
     "BOUNDS_COLUMNS",
     "CALIBRATION_COLUMNS",
+    "COUNTS",
+    "DATUM",
     "FAILURES_COLUMNS",
+    "RELATIVE",
+    "ROUNDING",
+    "SCORE_LEVEL",
     "SPEARMAN_COLUMNS",
     "STD_RATIO_COLUMNS",
     "TRUNCATION_COLUMNS",

@@ -300,9 +300,6 @@ class UniversalCalculator(LiveCalculator):
         self.theta = np.asarray(theta, dtype=float)
         self.reset()
 
-    def close(self) -> None:
-        """Nothing is left open."""
-
     def _evaluate(self, atoms: Atoms) -> dict[str, Any]:
         constants, coefficients = np.split(self.theta, [len(self.form.constants)])
         found = self.form.model.evaluate([atoms], gradients=True)

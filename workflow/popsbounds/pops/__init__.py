@@ -18,7 +18,6 @@ from popsbounds.pops.corrections import (
     accumulate_corrections,
     accumulate_extremes,
     accumulate_ratio,
-    corrections,
     pick_rows,
     with_rows,
 )
@@ -62,7 +61,6 @@ __all__ = [
     "accumulate_extremes",
     "accumulate_ratio",
     "axes_of",
-    "corrections",
     "expected_reach",
     "factor_of",
     "fit_posterior",

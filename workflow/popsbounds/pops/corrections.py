@@ -16,41 +16,11 @@ __all__ = [
     "accumulate_corrections",
     "accumulate_extremes",
     "accumulate_ratio",
-    "corrections",
     "pick_rows",
     "with_rows",
 ]
 
 LEVERAGE_FLOOR = 2e-5  # the hypercube's width hangs on it: see `make calibration`
-
-
-def corrections(
-    ridge: Ridge, x: np.ndarray, y: np.ndarray, w: np.ndarray, leverage_floor: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """POPS corrections of some rows, in whitened coordinates.
-
-    Row i's optimal parameters are Θ_i = Θ* + U δ_i with δ_i = z_i r_i / h_i;
-    they match it exactly, x_i·Θ_i = y_i, at the least loss over all other rows.
-
-    Parameters
-    ----------
-    ridge
-        The fit.
-    x, y, w
-        Rows (n, P), labels (n,), weights (n,).
-    leverage_floor
-        As for `accumulate_corrections`.
-
-    Returns
-    -------
-    delta : ndarray, shape (m, P)
-        Corrections of the rows that have one.
-    kept : ndarray of bool, shape (n,)
-        Which rows those are.
-    """
-    z, residual, leverage = _errors(ridge, (x, y, w), leave_one_out=False)
-    kept = w * leverage > _floor(ridge, leverage_floor)
-    return z[kept] * (residual[kept] / leverage[kept])[:, None], kept
 
 
 def _errors(ridge: Ridge, block: Block, leave_one_out: bool) -> tuple:
@@ -74,6 +44,9 @@ def _floor(ridge: Ridge, share: float) -> float:
 @dataclass
 class Corrections:
     """What is kept of the corrections of some rows; those of two sets of rows add.
+
+    Row i's optimal parameters are Θ_i = Θ* + U δ_i with δ_i = z_i r_i / h_i, in whitened coordinates: they match it
+    exactly, x_i·Θ_i = y_i, at the least loss over all other rows.
 
     Attributes
     ----------

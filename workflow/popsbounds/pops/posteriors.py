@@ -28,7 +28,6 @@ from popsbounds.pops.corrections import (
 from popsbounds.pops.ridge import Blocks, Ridge
 
 __all__ = [
-    "SAMPLINGS",
     "EnsembleRecipe",
     "Gaussian",
     "GaussianRecipe",
@@ -44,7 +43,7 @@ __all__ = [
     "second_pass",
 ]
 
-SAMPLINGS = ("uniform", "sobol", "latin_hypercube")
+_SAMPLINGS = ("uniform", "sobol", "latin_hypercube")
 _REACH = 3.0  # standard deviations; the extremes of 500 normal numbers are ±3.04 on average
 
 
@@ -143,7 +142,7 @@ def _unit(n: int, k: int, sampling: str, rng: np.random.Generator) -> np.ndarray
         return qmc.Sobol(k, rng=rng).random_base2(max(n - 1, 1).bit_length())[:n]
     if sampling == "latin_hypercube":
         return qmc.LatinHypercube(k, rng=rng).random(n)
-    raise ValueError(f"unknown sampling '{sampling}'; known: {', '.join(SAMPLINGS)}")
+    raise ValueError(f"unknown sampling '{sampling}'; known: {', '.join(_SAMPLINGS)}")
 
 
 @dataclass

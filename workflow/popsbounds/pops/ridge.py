@@ -20,6 +20,7 @@ __all__ = [
     "Ridge",
     "accumulate",
     "fit_ridge",
+    "like",
     "to_numpy",
     "whiten",
 ]
