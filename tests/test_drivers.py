@@ -16,7 +16,6 @@ from popsbounds.drivers import (
     axes_of_spread,
     box_by_label,
     gaussian_by_label,
-    row_scale,
     training_rows,
     variance_shares,
 )
@@ -30,6 +29,7 @@ from popsbounds.pops import (
     accumulate_corrections,
     fit_posterior,
     fit_ridge,
+    row_stretch,
     second_pass,
 )
 
@@ -180,16 +180,17 @@ def test_a_gaussian_is_the_sum_of_its_groups():
 def test_a_gaussian_row_by_row():
     """With every row a label of its own, the sum is the whole variance, up to the posterior's one scale."""
     study = Study(RECIPES["gaussian"])
-    scale = row_scale(study.corrections.residual, study.corrections.leverage, study.corrections.kept, POWER)
-    parts = gaussian_by_label(study.gradient, study.ridge, study.blocks, scale, WEIGHT_POWER, np.arange(N), N)
+    stretch = row_stretch(study.corrections.residual, study.corrections.leverage, study.corrections.kept, POWER)
+    parts = gaussian_by_label(study.gradient, study.ridge, study.blocks, stretch, WEIGHT_POWER, np.arange(N), N)
     assert not parts[:, ~study.corrections.kept].any()
     assert not parts[2].any()
     variance = study.posterior.moments(study.gradient)[1] ** 2
     used = variance > 0
     ratio = parts[used].sum(axis=1) / variance[used]
     np.testing.assert_allclose(ratio, ratio[0])
+    longer = np.append(stretch, 1)
     with pytest.raises(ValueError, match=f"{N} rows where the second pass saw {N + 1}"):
-        gaussian_by_label(study.gradient, study.ridge, study.blocks, np.append(scale, 1), WEIGHT_POWER, np.arange(N), N)
+        gaussian_by_label(study.gradient, study.ridge, study.blocks, longer, WEIGHT_POWER, np.arange(N + 1), N + 1)
 
 
 def test_a_box_is_shared_by_the_rows_that_set_its_axes():

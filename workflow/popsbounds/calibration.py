@@ -340,7 +340,7 @@ def _whole_ensemble(blocks: Blocks, ridge: Ridge, found: Corrections, matrix: np
     gradient = whiten(matrix, ridge.factor).T
     sums, squares = np.zeros((2, len(matrix)))
     low, high = np.full((2, len(matrix)), [[np.inf], [-np.inf]])
-    for x, stretch in with_rows(blocks, found.stretch):
+    for (x, _, _), stretch in with_rows(blocks, found.stretch):
         use = stretch != 0
         along = (whiten(x[use], ridge.factor) * stretch[use, None]) @ gradient
         if len(along):

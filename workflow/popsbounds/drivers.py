@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from popsbounds.descriptors.shards import Shard
-from popsbounds.pops import Blocks, Gaussian, Hypercube, PopsEnsemble, Posterior, Ridge
+from popsbounds.pops import Blocks, Gaussian, Hypercube, PopsEnsemble, Posterior, Ridge, row_stretch, with_rows
 from popsbounds.statistics import ROUNDING
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "box_by_label",
     "ensemble_by_label",
     "gaussian_by_label",
-    "row_scale",
     "training_rows",
     "variance_shares",
 ]
@@ -67,19 +66,6 @@ def axes_of_spread(posterior: Posterior, ridge: Ridge) -> np.ndarray:
     return spread @ np.linalg.svd(whitened, full_matrices=False)[2].T
 
 
-def row_scale(residual: np.ndarray, leverage: np.ndarray, kept: np.ndarray, power: float) -> np.ndarray:
-    """|r|/h^(p/2) of every row, zero for rows without a correction, shape (n,).
-
-    Parameters
-    ----------
-    residual, leverage, kept
-        As for `Corrections`.
-    power
-        p, as for `accumulate_corrections`.
-    """
-    return np.divide(np.abs(residual), leverage ** (power / 2), out=np.zeros_like(residual), where=kept)
-
-
 def _sum_by_label(values: np.ndarray, labels: np.ndarray, n_labels: int) -> np.ndarray:
     """Sums of columns that share a label, (Q, n) to (Q, n_labels)."""
     return values @ np.eye(n_labels)[labels]
@@ -89,7 +75,7 @@ def gaussian_by_label(
     gradient: np.ndarray,
     ridge: Ridge,
     blocks: Blocks,
-    scale: np.ndarray,
+    stretch: np.ndarray,
     weight_power: float,
     labels: np.ndarray,
     n_labels: int,
@@ -106,8 +92,8 @@ def gaussian_by_label(
         The fit.
     blocks
         Starts a pass over the training rows.
-    scale
-        Of `row_scale`, shape (n,).
+    stretch
+        r/h^(p/2) of every row, as of `row_stretch`, shape (n,).
     weight_power
         a, as for `accumulate_corrections`.
     labels
@@ -118,15 +104,17 @@ def gaussian_by_label(
     Returns
     -------
     ndarray, shape (Q, n_labels)
+
+    Raises
+    ------
+    ValueError
+        There are more rows than in the second pass, or fewer.
     """
     response = ridge.factor @ (ridge.factor.T @ gradient.T)
-    found, stop = np.zeros((len(gradient), n_labels)), 0
-    for x, _, w in blocks():
-        start, stop = stop, stop + len(w)
-        along = (x @ response) * (w ** (weight_power / 2) * scale[start:stop])[:, None]
-        found += _sum_by_label(along.T**2, labels[start:stop], n_labels)
-    if stop != len(scale):
-        raise ValueError(f"{stop} rows where the second pass saw {len(scale)}")
+    found = np.zeros((len(gradient), n_labels))
+    for (x, _, w), rows in with_rows(blocks, np.arange(len(stretch))):
+        along = (x @ response) * (w ** (weight_power / 2) * stretch[rows])[:, None]
+        found += _sum_by_label(along.T**2, labels[rows], n_labels)
     return found
 
 
@@ -217,6 +205,13 @@ def variance_shares(
         quantity's largest `AXES` are one line, `other`. `n_rows` is how many
         training rows there are of a group or kind, with and without a
         correction.
+
+    Raises
+    ------
+    TypeError
+        It is not known which rows a posterior of this kind is made of.
+    ValueError
+        There are more rows than in the second pass, or fewer.
     """
     varied = posterior.moments(gradient)[1] > ROUNDING  # below, it is rounding
     quantities, gradient = quantities[varied].reset_index(drop=True), gradient[varied]
@@ -225,8 +220,8 @@ def variance_shares(
     labels, known = pairs.ngroup().to_numpy(), pairs.size().rename("n_rows").reset_index()
     if isinstance(posterior, Gaussian):
         residual, leverage, kept = (rows[name].to_numpy() for name in ("residual", "leverage", "kept"))
-        scale = row_scale(residual, leverage, kept, power)
-        parts = gaussian_by_label(gradient, ridge, blocks, scale, weight_power, labels, len(known))
+        stretch = row_stretch(residual, leverage, kept, power)
+        parts = gaussian_by_label(gradient, ridge, blocks, stretch, weight_power, labels, len(known))
     elif isinstance(posterior, Hypercube):
         parts = box_by_label(gradient, posterior, labels, len(known))
     elif isinstance(posterior, PopsEnsemble):

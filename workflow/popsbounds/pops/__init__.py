@@ -19,6 +19,7 @@ from popsbounds.pops.corrections import (
     accumulate_extremes,
     accumulate_ratio,
     pick_rows,
+    row_stretch,
     with_rows,
 )
 from popsbounds.pops.estimator import POPSRegression
@@ -66,6 +67,7 @@ __all__ = [
     "fit_posterior",
     "fit_ridge",
     "pick_rows",
+    "row_stretch",
     "second_pass",
     "whiten",
     "with_rows",

@@ -17,6 +17,7 @@ __all__ = [
     "accumulate_extremes",
     "accumulate_ratio",
     "pick_rows",
+    "row_stretch",
     "with_rows",
 ]
 
@@ -77,7 +78,20 @@ class Corrections:
     @property
     def stretch(self) -> np.ndarray:
         """r/h of every row, zero for rows without a correction; δ = (r/h) z."""
-        return np.divide(self.residual, self.leverage, out=np.zeros_like(self.residual), where=self.kept)
+        return row_stretch(self.residual, self.leverage, self.kept)
+
+
+def row_stretch(residual: np.ndarray, leverage: np.ndarray, kept: np.ndarray, power: float = 2.0) -> np.ndarray:
+    """r/h^(p/2) of every row, zero for rows without a correction, shape (n,).
+
+    Parameters
+    ----------
+    residual, leverage, kept
+        As of `Corrections`.
+    power
+        p, as for `accumulate_corrections`.
+    """
+    return np.divide(residual, leverage ** (power / 2), out=np.zeros_like(residual), where=kept)
 
 
 def accumulate_corrections(
@@ -124,12 +138,18 @@ def accumulate_corrections(
     return Corrections(second_moment, *map(np.concatenate, zip(*parts, strict=True)))
 
 
-def with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple]:
-    """Blocks beside their share of an array that has one value a row."""
+def with_rows(blocks: Blocks, values: np.ndarray) -> Iterable[tuple[Block, np.ndarray]]:
+    """Blocks beside their share of an array that has one value a row.
+
+    Raises
+    ------
+    ValueError
+        There are more rows than values, or fewer.
+    """
     start = 0
-    for x, _, _ in blocks():
-        stop = start + x.shape[0]
-        yield x, values[start:stop]
+    for block in blocks():
+        stop = start + block[0].shape[0]
+        yield block, values[start:stop]
         start = stop
     if start != len(values):
         raise ValueError(f"{start} rows where the second pass saw {len(values)}")
@@ -160,7 +180,7 @@ def accumulate_extremes(
     low, high = np.zeros((2, directions.shape[1]))  # Θ* itself is inside
     low_row, high_row = np.full((2, directions.shape[1]), -1)
     stop = first_row
-    for x, part in with_rows(blocks, stretch):
+    for (x, _, _), part in with_rows(blocks, stretch):
         start, stop = stop, stop + len(part)
         if not part.any():
             continue
@@ -197,7 +217,7 @@ def accumulate_ratio(blocks: Blocks, residual: np.ndarray, directions: np.ndarra
         |r|/|x F|; infinite where the posterior has no spread for an error.
     """
     parts = []
-    for x, part in with_rows(blocks, residual):
+    for (x, _, _), part in with_rows(blocks, residual):
         along = x @ like(directions, x)
         xp = array_namespace(along)
         deviation = to_numpy(xp.sqrt(xp.vecdot(along, along)))
@@ -225,4 +245,4 @@ def pick_rows(blocks: Blocks, stretch: np.ndarray, chosen: np.ndarray) -> np.nda
     """
     wanted = np.zeros(len(stretch), dtype=bool)
     wanted[chosen] = True
-    return np.concatenate([to_numpy(x)[use] for x, use in with_rows(blocks, wanted)]) * stretch[wanted, None]
+    return np.concatenate([to_numpy(x)[use] for (x, _, _), use in with_rows(blocks, wanted)]) * stretch[wanted, None]
