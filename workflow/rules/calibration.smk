@@ -44,7 +44,7 @@ rule gather_posteriors:
     message:
         "Gathering the comparison of posteriors"
     script:
-        "../scripts/gather_posteriors.py"
+        "../scripts/gather_tables.py"
 
 
 rule calibration:

@@ -43,7 +43,7 @@ rule gather_models:
     message:
         "Gathering what is known of the models"
     script:
-        "../scripts/gather_models.py"
+        "../scripts/gather_tables.py"
 
 
 rule summarise_properties:
