@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, Config, LammpsCalculator
@@ -31,7 +32,17 @@ def check_inputs(config: Config) -> None:
     """
     configure_engine(config.engine)
     check_engine()
-    checks: dict[str, Callable[[], object]] = {"descriptors": lambda: make_form(config).rows()}
+    problems: list[str] = []
+
+    def attempt(key: str, make: Callable[[], Any]) -> Any:
+        """What is made; None where it cannot be, for reasons that are kept."""
+        try:
+            return make()
+        except InputError as error:
+            problems.extend(f"{key}: {error.origin}: {problem}" for problem in error.problems)
+            return None
+
+    attempt("descriptors", lambda: make_form(config).rows())
     generate, reference = config.dataset.generate, config.reference
     calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:
@@ -39,27 +50,14 @@ def check_inputs(config: Config) -> None:
         calculators["dataset.generate.check.calculator"] = None if generate.check is None else generate.check.calculator
     for key, calculator in calculators.items():
         if calculator is not None:
-            checks[key] = partial(make_calculator, calculator, config.elements)
-    if reference.table is not None:
-        table = reference.table
-        checks["reference.table"] = lambda: check_reference_table(
-            table, {name: make_property(config, name) for name in config.properties.names()}
-        )
-    for name in config.properties.names():
-        checks[f"properties.{name}"] = partial(_structures, config, name)
-
-    problems = []
-    for key, check in checks.items():
-        try:
-            check()
-        except InputError as error:
-            problems += [f"{key}: {error.origin}: {problem}" for problem in error.problems]
+            attempt(key, partial(make_calculator, calculator, config.elements))
+    names = config.properties.names()
+    properties = {name: attempt(f"properties.{name}", partial(make_property, config, name)) for name in names}
+    # A table is about the properties: where one is missing, there is no telling what is wrong with it.
+    if reference.table is not None and all(prop is not None for prop in properties.values()):
+        attempt("reference.table", partial(check_reference_table, reference.table, properties))
     if problems:
         raise InputError(f"study {config.study}", problems)
-
-
-def _structures(config: Config, name: str) -> object:
-    return make_property(config, name)
 
 
 if __name__ == "__main__":
