@@ -10,12 +10,12 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from popsbounds.coordinates import SYMMETRY_PRECISION, translations
 
-__all__ = ["UNSTABLE", "full_hessian", "softest_breaking", "unstable_modes"]
+__all__ = ["full_hessian", "softest_breaking", "unstable_modes"]
 
 # Displacement of the finite differences (Å).
 _DISTANCE = 0.01
 # Curvatures (eV/Å²) closer to zero than this are rigid motions and rounding.
-UNSTABLE = -0.02
+_UNSTABLE = -0.02
 
 
 def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
@@ -50,7 +50,7 @@ def full_hessian(atoms: Atoms, calculator: Calculator) -> np.ndarray:
 
 def unstable_modes(hessian: np.ndarray) -> int:
     """Number of unstable directions of a Hessian (eV/Å²)."""
-    return int(np.count_nonzero(np.linalg.eigvalsh(hessian) < UNSTABLE))
+    return int(np.count_nonzero(np.linalg.eigvalsh(hessian) < _UNSTABLE))
 
 
 def softest_breaking(hessian: np.ndarray, symmetric: np.ndarray, count: int) -> np.ndarray:

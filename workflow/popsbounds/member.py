@@ -18,10 +18,10 @@ from popsbounds.band import Band, BandModel, MemberBand
 from popsbounds.config import Level, Relax
 from popsbounds.coordinates import Coordinates
 from popsbounds.family import Family, MemberFamily
-from popsbounds.hessian import UNSTABLE
+from popsbounds.hessian import unstable_modes
 from popsbounds.models import Basin, Centre, Model
 from popsbounds.potential import ColdPotential
-from popsbounds.reduced import MemberReduced
+from popsbounds.reduced import MemberReduced, energy_gradient
 from popsbounds.relax import NO_MINIMUM, Relaxed, evaluate, failed, other_basin, relax, strained
 from popsbounds.response import augmented
 
@@ -143,7 +143,7 @@ class MemberBasin:
 
     def unstable_modes(self) -> int | None:
         """Number of unstable directions among the MLE's softest; None where they were not looked at."""
-        return None if self.soft is None else int(np.count_nonzero(np.linalg.eigvalsh(self.soft) < UNSTABLE))
+        return None if self.soft is None else unstable_modes(self.soft)
 
 
 MemberModel = MemberBasin | MemberFamily | MemberBand
@@ -262,8 +262,7 @@ class Member(ColdPotential):
         slopes = []
         for step in (_STEP * vectors[:, 0], -_STEP * vectors[:, 0]):
             there = evaluate(about.place(step), self.calculator)
-            virial = there.atoms.get_volume() * there.stress
-            slopes.append(vectors[:, 0] @ about.gradient(step, there.forces.ravel(), virial))
+            slopes.append(vectors[:, 0] @ energy_gradient(there, about, step))
         found = replace(found, evaluations=found.evaluations + 2)
         if slopes[0] > slopes[1]:
             return found

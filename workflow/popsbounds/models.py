@@ -24,7 +24,7 @@ from popsbounds.family import Family
 from popsbounds.hessian import full_hessian, softest_breaking, unstable_modes
 from popsbounds.potential import ColdPotential
 from popsbounds.progress import progress
-from popsbounds.reduced import Cubic, Reduced, principal_directions, second_derivatives, with_frame
+from popsbounds.reduced import Cubic, Reduced, energy_gradient, principal_directions, second_derivatives, with_frame
 from popsbounds.relax import Relaxed, evaluate, strained
 from popsbounds.response import Respond
 
@@ -361,9 +361,7 @@ class Builder:
 
     def _force(self, coordinates: Coordinates, q: np.ndarray) -> np.ndarray:
         """Gradient of the MLE's energy along coordinates."""
-        there = evaluate(coordinates.place(q), self.recorder.calculator)
-        virial = there.atoms.get_volume() * there.stress
-        return coordinates.gradient(q, there.forces.ravel(), virial)
+        return energy_gradient(evaluate(coordinates.place(q), self.recorder.calculator), coordinates, q)
 
     def _strains(self, reduced: Reduced, coordinates: Coordinates) -> np.ndarray:
         """Strains of some members' crystals, shape (members, r); those of the MLE where a member has none."""

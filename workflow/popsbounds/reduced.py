@@ -27,6 +27,7 @@ __all__ = [
     "Cubic",
     "MemberReduced",
     "Reduced",
+    "energy_gradient",
     "principal_directions",
     "second_derivatives",
     "with_frame",
@@ -237,6 +238,26 @@ class Reduced:
         ]
 
 
+def energy_gradient(
+    found: Relaxed, coordinates: Coordinates, q: np.ndarray, scale: float | np.ndarray = 1.0
+) -> np.ndarray:
+    """Derivatives along coordinates of the energy of a structure that was evaluated at a point.
+
+    Parameters
+    ----------
+    found
+        As computed there.
+    coordinates, q, scale
+        The point, as in `Coordinates`.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        In eV/Å.
+    """
+    return coordinates.gradient(q, found.forces.ravel(), found.atoms.get_volume() * found.stress, scale)
+
+
 def with_frame(coordinates: Coordinates, frame: np.ndarray | None) -> Coordinates:
     """Coordinates and, behind them, strains that are imposed, shape (r, 3, 3)."""
     if frame is None:
@@ -422,15 +443,14 @@ class MemberReduced:
         step
             Another step than Newton's to the stationary point, shape (k,).
         """
-        virial = found.atoms.get_volume() * found.stress
-        gradient = coordinates.gradient(q, found.forces.ravel(), virial, scale)
+        gradient = energy_gradient(found, coordinates, q, scale)
         hessian = self.hessian_at(q, strains)
         if step is None:
             step = -np.linalg.solve(hessian, gradient) if self.k else np.zeros(0)
         atoms = coordinates.place(q + step, scale)
         energy = found.energy + float(gradient @ step + 0.5 * step @ hessian @ step)
         forces = found.forces + _forces(coordinates, hessian @ step, scale)
-        virial = virial + np.tensordot(step, self.virial_slope[: self.k], 1)
+        virial = found.atoms.get_volume() * found.stress + np.tensordot(step, self.virial_slope[: self.k], 1)
         return replace(found, atoms=atoms, energy=energy, forces=forces, stress=virial / atoms.get_volume())
 
     def solve(self, strains: Sequence[float] | np.ndarray = ()) -> np.ndarray:
