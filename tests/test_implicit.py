@@ -486,6 +486,13 @@ def test_force_calls_are_few_and_all_accounted_for(name, members, tolerance):
     assert calls <= spent(table) <= calls + np.count_nonzero(structures["source"] == "member")
 
 
+def test_without_a_tolerance_nothing_would_be_checked():
+    here = study("surface")
+    for tolerance in (None, {}):
+        with pytest.raises(ValueError, match="method 'auto' needs a tolerance"):
+            here.lines(method="auto", tolerance=tolerance)
+
+
 def test_lost_members_are_relaxed():
     """Farther than is trusted: as relaxations find them, at their cost."""
     cautious = SETTINGS.model_copy(update={"relax": RELAX.model_copy(update={"trust_radius_A": 1e-7})})

@@ -115,7 +115,17 @@ def propagate(
     -------
     DataFrame
         Lines of `properties.parquet`.
+
+    Raises
+    ------
+    ValueError
+        There is no tolerance for ``auto``, which without one would check nothing.
+    InputError
+        Whatever a user can mend, such as a calculator that is not there.
     """
+    judged = tolerance or {}
+    if method == "auto" and not judged:
+        raise ValueError("method 'auto' needs a tolerance, such as {'eV': 0.001}")
     relax, wanted = settings.relax, {key_of(line): line for line in expected.itertuples()}
 
     def known(level: Level) -> list[dict[str, MemberModel]]:
@@ -130,7 +140,7 @@ def propagate(
 
     def automatic(mine: dict[str, MemberModel], second: dict[str, MemberModel]) -> Iterator[tuple[Value, str]]:
         potential = Automatic(Member(mine, calculator, relax), second)
-        found = propagate_automatically(prop, potential, tolerance or {})
+        found = propagate_automatically(prop, potential, judged)
         return ((value, "member" if relaxed else "implicit") for value, relaxed in found)
 
     ways: dict[str, Callable[..., Iterator[tuple[Value, str]]]]
