@@ -280,6 +280,11 @@ class MemberBand:
             The member.
         settings
             Tolerances.
+
+        Returns
+        -------
+        Band
+            In the member's own cell; with a status where it fails.
         """
         coordinates, n = self.model.coordinates, len(self.model.coordinates)
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
@@ -332,6 +337,13 @@ class MemberBand:
         ----------
         scale, settings
             As for `solve`.
+
+        Returns
+        -------
+        band : Band
+            In the member's own cell; with a status where the models have no path.
+        q : list of ndarray
+            Coordinates of the images that are modelled, shape (k,) each, for `check`.
         """
         coordinates, strain = self.model.coordinates, [scale - 1]
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]

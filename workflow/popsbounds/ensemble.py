@@ -37,7 +37,15 @@ class Ensemble:
 
     @classmethod
     def load(cls, study: str | Path) -> Ensemble:
-        """Load the ensemble of a finished study from its folder, such as ``results/demo``."""
+        """Load the ensemble of a finished study from its folder, such as ``results/demo``.
+
+        Raises
+        ------
+        InputError
+            There is no configuration in the folder, or it is not one of this version's.
+        FileNotFoundError
+            No members were drawn.
+        """
         config = load_config(Path(study) / "config.yaml")
         return cls(make_form(config), *read_members(Path(study) / "ensemble" / "members.npz"))
 
@@ -46,6 +54,11 @@ class Ensemble:
 
         For many members of the same structure, swap parameters in one
         calculator instead: ``calculator.set_theta(ensemble.members[i])``.
+
+        Parameters
+        ----------
+        member
+            Its number; None for the MLE.
         """
         return self.model.calculator(self.mle if member is None else self.members[member])
 

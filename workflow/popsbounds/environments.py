@@ -233,7 +233,17 @@ def choose_frames(n_atoms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def training_set(bispectrum: Bispectrum, frames: Sequence[Atoms], rng: np.random.Generator) -> EnvironmentSet:
-    """The environments of training frames, a random sample of `SAMPLE` standing for all."""
+    """The environments of training frames, a random sample of `SAMPLE` standing for all.
+
+    Parameters
+    ----------
+    bispectrum
+        Descriptors.
+    frames
+        Some or all of the training frames.
+    rng
+        Source of the sample.
+    """
     descriptors, numbers = bispectrum.stack(frames)
     return EnvironmentSet(descriptors, numbers, np.sort(rng.permutation(len(descriptors))[:SAMPLE]))
 
@@ -267,6 +277,13 @@ def mle_structures(path: Path | str) -> dict[str, list[Atoms]]:
 
 def compare_structures(training: EnvironmentSet, structures: Structures) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Whether structures lie inside the training set.
+
+    Parameters
+    ----------
+    training
+        The set.
+    structures
+        Their descriptors.
 
     Returns
     -------
@@ -339,7 +356,19 @@ def crystal_of(element: str, volume: float) -> Atoms:
 
 
 def rattled(atoms: Atoms, deviation: float, n_frames: int, rng: np.random.Generator) -> list[Atoms]:
-    """Copies of a structure, all atoms displaced by Gaussian noise of a standard deviation (Å)."""
+    """Copies of a structure, all atoms displaced by Gaussian noise.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    deviation
+        Standard deviation along each axis (Å).
+    n_frames
+        How many copies.
+    rng
+        Source of the noise.
+    """
     frames = [atoms.copy() for _ in range(n_frames)]
     for frame in frames:
         frame.positions += rng.normal(scale=deviation, size=frame.positions.shape)
@@ -349,7 +378,20 @@ def rattled(atoms: Atoms, deviation: float, n_frames: int, rng: np.random.Genera
 def molecular_dynamics(
     atoms: Atoms, calculator: Calculator, temperature: float, n_frames: int, rng: np.random.Generator
 ) -> list[Atoms] | None:
-    """Snapshots of Langevin dynamics from a crystal, at constant volume and a temperature (K).
+    """Snapshots of Langevin dynamics from a crystal, at constant volume.
+
+    Parameters
+    ----------
+    atoms
+        The crystal.
+    calculator
+        The potential.
+    temperature
+        Of the thermostat (K).
+    n_frames
+        How many snapshots.
+    rng
+        Source of the momenta and of the thermostat's noise.
 
     Returns
     -------
@@ -394,6 +436,11 @@ def easy_sets(
         Potential of the dynamics, which are left out for elements whose melting point is not known here.
     random
         Random numbers of a purpose and its numbers.
+
+    Returns
+    -------
+    list of Sample
+        Each rattle, all of them mixed, each temperature, all of them mixed.
     """
     atoms = crystal_of(element, volume)
     n_frames = -(-n // len(atoms))

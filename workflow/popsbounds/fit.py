@@ -364,7 +364,7 @@ def coverage_caveats(calibration: pd.DataFrame, settings: Fit) -> list[str]:
     Parameters
     ----------
     calibration
-        The contract's table, the members' rows.
+        Table `calibration` (see `docs/tables.md`), the members' rows.
     settings
         How the posterior was made.
 

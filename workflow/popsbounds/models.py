@@ -58,13 +58,31 @@ _UNIFORM = np.eye(3)[None]
 
 @dataclass(frozen=True)
 class Record:
-    """One question to the MLE, and its answer."""
+    """One question to the MLE, and its answer.
+
+    Attributes
+    ----------
+    kind : {"crystal", "ions", "strained", "static", "band"}
+        What was asked for: a crystal whose cell relaxes; ions that relax in a fixed cell; those of a crystal under
+        strain; a structure as it is; a path.
+    start : Atoms
+        Where it started; of a path, the first image.
+    found : Relaxed or None
+        The answer; None for a path.
+    band : Band or None
+        That of a path.
+    crystal : str
+        Name of the crystal that it lies within, or is strained from; empty where there is none.
+    deformation : ndarray, shape (3, 3), or None
+        What multiplied the cell of a crystal under strain.
+    forces : bool
+        Whether the forces of a structure as it is were asked for.
+    """
 
     kind: str
     start: Atoms
     found: Relaxed | None = None
     band: Band | None = None
-    # Name of the crystal that it lies within, or is strained from.
     crystal: str = ""
     deformation: np.ndarray | None = None
     forces: bool = False

@@ -1,6 +1,6 @@
 """Bounds, ratios, rank correlations and calibration: tidy table in, tidy table out.
 
-The tables and their columns are part of the data contract. Standard deviations
+The tables and their columns are those of `docs/tables.md`. Standard deviations
 over members are sample standard deviations (``ddof=1``): the members are draws
 from the posterior. The bounds `low` and `high` are the extremes of the members
 drawn, so they widen with the number of members: `n_ok` stands beside them.
@@ -142,7 +142,7 @@ def bounds(
     Parameters
     ----------
     properties
-        Tidy table, one number a row (contract's `properties`). A curve's
+        Table `properties`, one number a row. A curve's
         coordinates must be the same numbers for every source.
     n_members
         Members there must be in every row; None takes what there is.
@@ -161,6 +161,11 @@ def bounds(
         ok) reference or MLE is null, and so is `error_over_std` where all
         members agree. `width_over_analytic` is the members' range over the
         posterior's.
+
+    Raises
+    ------
+    ValueError
+        Rows are repeated, of an unknown method and level, or of one quantity in two units; or members are missing.
     """
     properties = _checked(properties)
     ok = _is_ok(properties)
@@ -279,6 +284,11 @@ def spearman(properties: pd.DataFrame) -> pd.DataFrame:
         count. Members that fail for one of them are left out. `mean_rho`
         and `std_rho` are over members; `within_one_std` tells, in the
         reference's row, whether its rho is that close to the mean.
+
+    Raises
+    ------
+    ValueError
+        Rows are repeated, of an unknown method and level, or of one quantity in two units.
     """
     properties = _checked(properties)
     ranked = properties["coordinate"].isna() & ~properties["quantity"].isin(COUNTS)
@@ -342,6 +352,11 @@ def truncation(properties: pd.DataFrame) -> pd.DataFrame:
         low_error, high_error : bound of this method minus the explicit one.
         evaluations, explicit_evaluations : mean force calls a member.
         n_relaxed : members that `auto` relaxed after all.
+
+    Raises
+    ------
+    ValueError
+        Rows are repeated, of an unknown method and level, or of one quantity in two units.
     """
     properties = _checked(properties)
     # Numbers for names: comparing millions of rows takes seconds, not minutes.

@@ -71,6 +71,11 @@ def write_shard(
         Called with frame number and number of atoms: force components to keep.
     weights
         Scales of the row weights.
+
+    Raises
+    ------
+    InputError
+        The descriptors of a frame cannot be computed.
     """
     kept = [
         components(frame_id, len(frame.atoms)) if frame.forces is not None else np.arange(0)
