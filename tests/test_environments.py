@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from scipy.spatial.distance import cdist
 
 from popsbounds import environments
-from popsbounds.archive import write_archive
 from popsbounds.config import Snap
-from popsbounds.coordinates import Coordinates
 from popsbounds.descriptors.snap import SnapModel, SnapRows
 from popsbounds.entropy import AtomicDescriptors
 from popsbounds.environments import (
@@ -30,7 +26,6 @@ from popsbounds.environments import (
     compare_structures,
     crystal_of,
     easy_sets,
-    mle_structures,
     molecular_dynamics,
     names_outside,
     rattled,
@@ -154,42 +149,6 @@ def test_names_of_what_is_outside():
     found = names_outside(table.assign(inside=inside))
     assert found == {"formation": ["C14", "expanded hcp"], "path": ["tetragonal"]}
     assert names_outside(table.assign(inside=True)) == {}
-
-
-@dataclass(frozen=True)
-class Family:
-    base: Atoms
-
-
-@dataclass(frozen=True)
-class Basin:
-    coordinates: Coordinates
-    start: Atoms
-    farther: list
-    family: Family | None = None
-
-
-@dataclass(frozen=True)
-class BandModel:
-    path: list[Atoms]
-    coordinates: list[Coordinates]
-
-
-def test_structures_are_found_in_files_of_models(tmp_path):
-    cells = [crystal("bcc", "W", VOLUME + k) for k in range(12)]
-    own = Coordinates(cells[0], cell=True)
-    models = {
-        "bcc": Basin(own, cells[1], [Basin(Coordinates(cells[2], cell=True), cells[3], [])], Family(cells[4])),
-        "point 1": Family(cells[5]),
-        "hop": BandModel(cells[:11], [own]),
-    }
-    write_archive(tmp_path / "models.npz", models)
-    found = mle_structures(tmp_path / "models.npz")
-    assert {name: len(images) for name, images in found.items()} == {"bcc": 1, "point 1": 1, "hop": 11}
-    assert found["bcc"][0] == cells[0]
-    assert found["point 1"][0] == cells[5]
-    # In their order, also beyond the ninth.
-    assert all(one == other for one, other in zip(found["hop"], cells, strict=False))
 
 
 def test_frames_are_chosen_up_to_a_number_of_atoms(monkeypatch):

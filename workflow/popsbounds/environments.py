@@ -17,7 +17,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,6 @@ __all__ = [
     "compare_structures",
     "crystal_of",
     "easy_sets",
-    "mle_structures",
     "molecular_dynamics",
     "names_outside",
     "rattled",
@@ -255,24 +253,6 @@ def training_set(bispectrum: Bispectrum, frames: Sequence[Atoms], rng: np.random
 
 Structures = Mapping[tuple[str, str], np.ndarray]
 """Descriptors of structures, shape (n, K), by property and name; of a path, those of all its images."""
-
-
-def mle_structures(path: Path | str) -> dict[str, list[Atoms]]:
-    """The MLE's structures in a file of models, by name: one each, or the images of a path.
-
-    The models themselves, which are large, are not read (see `popsbounds.models.write_models`).
-    """
-    found: dict[str, list[Atoms]] = {}
-    with np.load(path) as data:
-        names = data["names"].tolist()
-        for key in data.files:
-            match = re.fullmatch(r"((\d+)/(?:coordinates/origin|base|path/\d+))/numbers", key)
-            if match:
-                place, number = match.groups()
-                cell, positions = data[f"{place}/cell"], data[f"{place}/positions"]
-                atoms = Atoms(data[key], cell=cell, positions=positions, pbc=True)
-                found.setdefault(names[int(number)], []).append(atoms)
-    return found
 
 
 def compare_structures(training: EnvironmentSet, structures: Structures) -> tuple[pd.DataFrame, pd.DataFrame]:

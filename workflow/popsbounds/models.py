@@ -7,6 +7,7 @@ for members.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +39,7 @@ __all__ = [
     "Recorder",
     "describe",
     "read_models",
+    "read_structures",
     "write_models",
 ]
 
@@ -448,3 +450,22 @@ def write_models(path: Path, models: Mapping[str, Model]) -> None:
 def read_models(path: Path) -> dict[str, Model]:
     """Read what `write_models` wrote."""
     return read_archive(path, Basin, Centre, Family, Cubic, Reduced, BandModel)
+
+
+def read_structures(path: Path | str) -> dict[str, list[Atoms]]:
+    """The MLE's structures in what `write_models` wrote, by name: one each, or the images of a path.
+
+    The models themselves, which are large, are not read.
+    """
+    found: dict[str, list[Atoms]] = {}
+    with np.load(path) as data:
+        names = data["names"].tolist()
+        for key in data.files:
+            # That of a basin, of a family, and of a band; see `popsbounds.archive`.
+            match = re.fullmatch(r"((\d+)/(?:coordinates/origin|base|path/\d+))/numbers", key)
+            if match:
+                place, number = match.groups()
+                cell, positions = data[f"{place}/cell"], data[f"{place}/positions"]
+                atoms = Atoms(data[key], cell=cell, positions=positions, pbc=True)
+                found.setdefault(names[int(number)], []).append(atoms)
+    return found

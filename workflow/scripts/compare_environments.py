@@ -11,10 +11,10 @@ from popsbounds.environments import (
     compare_sets,
     compare_structures,
     easy_sets,
-    mle_structures,
     training_set,
 )
 from popsbounds.job import random_generator, start
+from popsbounds.models import read_structures
 
 config = start(snakemake)
 files, element = snakemake.input, config.material.species
@@ -29,7 +29,7 @@ training = training_set(bispectrum, [frame.atoms for frame in read_frames(files.
 structures = {
     (name, structure): bispectrum.stack(images)[0]
     for name, file in zip(config.properties.names(), files.models, strict=True)
-    for structure, images in mle_structures(file).items()
+    for structure, images in read_structures(file).items()
     if any(element in atoms.symbols for atoms in images)
 }
 calculator = SnapCalculator(form, read_members(files.members)[0])
