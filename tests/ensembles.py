@@ -13,6 +13,7 @@ from ase.optimize import FIRE
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import Generate, LammpsCalculator, Propagate, Snap
+from popsbounds.coordinates import Coordinates, strain_basis
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.generate import generate_frames
 from popsbounds.label import label_frames
@@ -72,6 +73,11 @@ def learn(prop, name, mle, thetas, relax=RELAX):
     expected = value_table(name, list(prop.values(recorder)), "mle")
     builder = Builder(recorder, SnapRows(FORM).respond, FORM.cutoffs, mle, thetas, SETTINGS.families)
     return expected, builder.build()
+
+
+def with_cell(atoms):
+    """Coordinates of a structure whose cell relaxes, too."""
+    return Coordinates(atoms, strains=strain_basis(atoms))
 
 
 def as_members(name, options, mle, thetas):

@@ -14,7 +14,7 @@ from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixedLine
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
-from ensembles import FORM, VOLUME, eam, ensemble
+from ensembles import FORM, VOLUME, eam, ensemble, with_cell
 from test_snap import EAM, ZBL, distorted, random_theta
 
 from popsbounds.config import Families, Formation, Interstitial, Propagate, Relax, Snap
@@ -170,7 +170,7 @@ def test_coordinates_are_the_free_parameters_of_a_prototype(name, ions, cell):
     np.testing.assert_allclose(moves.T @ moves, np.eye(ions), atol=1e-10)
     np.testing.assert_allclose(strains[0], np.eye(3), atol=1e-10)
     np.testing.assert_allclose(np.einsum("aij,bij->ab", strains, strains), 3 * np.eye(cell), atol=1e-10)
-    coordinates = Coordinates(atoms, cell=True)
+    coordinates = with_cell(atoms)
     moved = coordinates.place(np.random.default_rng(1).uniform(0.02, 0.08, coordinates.size))
     groups = [spglib.get_spacegroup((a.cell[:], a.get_scaled_positions(), a.numbers), 1e-4) for a in (atoms, moved)]
     assert groups[0] == groups[1]
@@ -201,7 +201,7 @@ def test_a_constraint_takes_away_the_symmetry_that_it_breaks():
     atoms = slab("bcc", "W", VOLUME, "100", 8.0, 12.0)
     held = np.argsort(atoms.positions[:, 2])[: len(atoms) // 2]
     atoms.set_constraint(FixAtoms(held))
-    found = relax(Coordinates(atoms, cell=False), eam(), TIGHT)
+    found = relax(Coordinates(atoms), eam(), TIGHT)
     truth = settled(atoms, eam())
     assert energy(atoms, eam()) - truth.get_potential_energy() > 1e-3
     assert found.energy == pytest.approx(truth.get_potential_energy(), abs=1e-6)
@@ -213,7 +213,7 @@ def test_a_constraint_takes_away_the_symmetry_that_it_breaks():
 def test_gradient_is_that_of_the_energy(name, scale):
     atoms = rattled("bcc") if name == "none" else crystal(name, "W", VOLUME)
     atoms.set_cell(atoms.cell[:] @ np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0], scale_atoms=True)
-    coordinates, calculator = Coordinates(atoms, cell=True), eam()
+    coordinates, calculator = with_cell(atoms), eam()
     q = np.random.default_rng(2).uniform(-0.03, 0.03, coordinates.size)
     found = evaluate(coordinates.place(q, scale), calculator)
     virial = found.stress * found.atoms.get_volume()
@@ -225,7 +225,7 @@ def test_gradient_is_that_of_the_energy(name, scale):
 
 
 def test_gradient_by_parameter_is_that_of_each_potential():
-    coordinates = Coordinates(crystal("C14", "W", VOLUME), cell=True)
+    coordinates = with_cell(crystal("C14", "W", VOLUME))
     q = np.full(coordinates.size, 0.02)
     response = rows().respond(coordinates.place(q, 1.02))
     found = evaluate(coordinates.place(q, 1.02), live(1))
@@ -242,7 +242,7 @@ def test_gradient_by_parameter_is_that_of_each_potential():
 
 @pytest.mark.parametrize("name", ["fcc", "hcp", "C14", "Al12W"])
 def test_relaxed_crystal_is_ases(name):
-    found = relax(Coordinates(crystal(name, "W", VOLUME), cell=True), eam(), TIGHT)
+    found = relax(with_cell(crystal(name, "W", VOLUME)), eam(), TIGHT)
     truth = settled(crystal(name, "W", VOLUME), eam(), cell=True)
     assert found.ok
     assert found.energy == pytest.approx(truth.get_potential_energy(), abs=1e-6 * len(truth))
@@ -255,14 +255,14 @@ def test_every_member_finds_its_crystal_from_a_plain_start(name):
     """Each has a minimum within a few per cent of the start: ASE finds it by short steps."""
     for number in range(6):
         truth = settled(crystal(name, "W", VOLUME), live(number), cell=True, fmax=1e-3)
-        found = relax(Coordinates(crystal(name, "W", VOLUME), cell=True), live(number), RELAX)
+        found = relax(with_cell(crystal(name, "W", VOLUME)), live(number), RELAX)
         assert found.ok, (number, found.reason)
         assert found.energy == pytest.approx(truth.get_potential_energy(), abs=1e-5 * len(truth))
 
 
 def test_symmetric_start_stays_symmetric():
     """Though simple cubic tungsten gains energy by breaking it."""
-    found = relax(Coordinates(crystal("sc", "W", VOLUME).repeat(2), cell=True), eam(), RELAX)
+    found = relax(with_cell(crystal("sc", "W", VOLUME).repeat(2)), eam(), RELAX)
     assert found.ok
     assert unstable_modes(full_hessian(found.atoms, eam())) > 0
     np.testing.assert_allclose(found.atoms.cell.cellpar()[3:], 90, atol=1e-9)
@@ -270,15 +270,15 @@ def test_symmetric_start_stays_symmetric():
 
 
 def test_nothing_to_relax_is_one_force_call():
-    found = relax(Coordinates(crystal("bcc", "W", VOLUME), cell=False), eam(), RELAX)
+    found = relax(Coordinates(crystal("bcc", "W", VOLUME)), eam(), RELAX)
     assert found.ok
     assert found.evaluations == 1
 
 
 def test_failures_have_a_status_and_a_reason():
     atoms, calculator = interstitial("110", "W", VOLUME, 2), eam()
-    coordinates = Coordinates(atoms, cell=False)
-    single = Coordinates(crystal("bcc", "W", VOLUME), cell=True)
+    coordinates = Coordinates(atoms)
+    single = with_cell(crystal("bcc", "W", VOLUME))
 
     def status(settings, at=coordinates, potential=calculator, basin=None):
         found = relax(at, potential, settings, basin=basin)
@@ -307,14 +307,14 @@ def test_bond_collapse_is_noticed():
     calculator = LennardJones(sigma=2.0, epsilon=-1e-3, rc=6.0)
     pair = Atoms("W2", positions=[[0, 0, 0], [2.1, 0, 0]], cell=[8, 8, 8], pbc=True)
     loose = Relax(max_force_eV_per_A=1e12, max_energy_change_eV=1e12)
-    found = relax(Coordinates(pair, cell=False), calculator, loose)
+    found = relax(Coordinates(pair), calculator, loose)
     assert found.status == "unstable"
     assert "a bond collapsed from 2.10" in found.reason
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_collapse_of_a_cell_is_noticed(repeats):
-    found = relax(Coordinates(crystal("bcc", "W", VOLUME).repeat(repeats), cell=True), Pulling(), RELAX)
+    found = relax(with_cell(crystal("bcc", "W", VOLUME).repeat(repeats)), Pulling(), RELAX)
     assert found.status == "unstable"
     assert "collapsed" in found.reason
 
@@ -345,7 +345,7 @@ def dumbbell():
     potential = ColdPotential(live(), RELAX)
     bcc = potential.crystal("bcc", crystal("bcc", "W", VOLUME))
     found = potential.relax("110", interstitial("110", "W", VOLUME, 2), bcc)
-    coordinates = Coordinates(found.atoms, cell=False)
+    coordinates = Coordinates(found.atoms)
     return bcc, coordinates, Reduced.build(coordinates, rows().respond, thetas()[0], UNIFORM)
 
 
@@ -379,10 +379,10 @@ def reduced_case(case: str):
         return coordinates, UNIFORM, reduced
     relaxed = ColdPotential(live(), RELAX).crystal("C14", crystal("C14", "W", VOLUME)).atoms
     if case == "crystal":
-        coordinates, frame = Coordinates(relaxed, cell=True), None
+        coordinates, frame = with_cell(relaxed), None
     else:
         deformation = np.eye(3) + np.array([[0.01, 0.02, 0], [0, -0.01, 0], [0.005, 0, 0.0]])
-        coordinates = Coordinates(strained(relaxed, deformation), cell=False)
+        coordinates = Coordinates(strained(relaxed, deformation))
         frame = np.array([np.linalg.solve(deformation, e @ deformation) for e in strain_basis(relaxed)])
     return coordinates, frame, Reduced.build(coordinates, rows().respond, thetas()[0], frame)
 
@@ -599,7 +599,7 @@ def test_minimum_of_a_family_is_the_relaxed_crystal(name):
         if x is None:
             continue
         found += 1
-        truth = relax(Coordinates(built.place(x), cell=True), live(number), TIGHT)
+        truth = relax(with_cell(built.place(x)), live(number), TIGHT)
         assert member.energy(x) == pytest.approx(truth.energy, abs=max(8 * member.error, 2e-6) * len(truth.atoms))
         np.testing.assert_allclose(built.place(x).cell[:], truth.atoms.cell[:], atol=5e-3)
     assert found >= 4
@@ -637,7 +637,7 @@ def stiffness(atoms: Atoms, calculator: Calculator, h: float = 0.01) -> np.ndarr
 
 
 def test_full_hessian_is_that_of_finite_differences():
-    atoms = relax(Coordinates(interstitial("100", "W", VOLUME, 2), cell=False), live(), TIGHT).atoms
+    atoms = relax(Coordinates(interstitial("100", "W", VOLUME, 2)), live(), TIGHT).atoms
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     atoms.set_cell(atoms.cell[:] @ turn, scale_atoms=True)
     truth = stiffness(atoms, live())
@@ -648,18 +648,18 @@ def test_full_hessian_is_that_of_finite_differences():
 def test_unstable_modes_of_known_saddles():
     """fcc of Lennard-Jones atoms is stable, bcc is not; the middle of a vacancy's hop has one way down."""
     calculator = LennardJones(sigma=2.5, epsilon=0.5, rc=6.0, smooth=True)
-    fcc = relax(Coordinates(bulk("W", "fcc", a=4.0, cubic=True), cell=True), calculator, TIGHT)
+    fcc = relax(with_cell(bulk("W", "fcc", a=4.0, cubic=True)), calculator, TIGHT)
     assert unstable_modes(full_hessian(fcc.atoms, calculator)) == 0
-    bcc = relax(Coordinates(bulk("W", "bcc", a=3.1, cubic=True).repeat(2), cell=True), calculator, TIGHT)
+    bcc = relax(with_cell(bulk("W", "bcc", a=3.1, cubic=True).repeat(2)), calculator, TIGHT)
     hessian = full_hessian(bcc.atoms, calculator)
     assert unstable_modes(hessian) == unstable_modes(stiffness(bcc.atoms, calculator)) > 0
     middle = vacancy_hop("W", VOLUME, 2, 3)[1]
-    saddle = relax(Coordinates(middle, cell=False), live(), TIGHT)
+    saddle = relax(Coordinates(middle), live(), TIGHT)
     assert unstable_modes(full_hessian(saddle.atoms, live())) == 1
 
 
 def test_softest_breaking_directions_are_eigenvectors_that_break_the_symmetry():
-    atoms = relax(Coordinates(interstitial("110", "W", VOLUME, 2), cell=False), live(), TIGHT).atoms
+    atoms = relax(Coordinates(interstitial("110", "W", VOLUME, 2)), live(), TIGHT).atoms
     hessian, kept = full_hessian(atoms, live()), displacement_basis(atoms)
     soft = softest_breaking(hessian, kept, 4)
     np.testing.assert_allclose(soft.T @ soft, np.eye(4), atol=1e-10)

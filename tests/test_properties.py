@@ -8,12 +8,12 @@ import spglib
 from ase import units
 from ase.build import bcc100, bcc110, bcc111, bulk
 from ase.eos import EquationOfState
-from ensembles import EAM, FORM, RELAX, SETTINGS, VOLUME, as_members, eam, fire, learn, make, narrow, wild
+from ensembles import EAM, FORM, RELAX, SETTINGS, VOLUME, as_members, eam, fire, learn, make, narrow, wild, with_cell
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import Elastic, Formation, LammpsCalculator, Relax, Surface
 from popsbounds.config import OwnProperty as Own
-from popsbounds.coordinates import Coordinates, displacement_basis, strain_basis
+from popsbounds.coordinates import displacement_basis, strain_basis
 from popsbounds.descriptors.snap import SnapCalculator
 from popsbounds.engine import new_lammps, potential_commands
 from popsbounds.hessian import full_hessian
@@ -140,7 +140,7 @@ def test_symmetric_changes_keep_the_space_group():
         atoms = crystal(name, "W", VOLUME)
         assert displacement_basis(atoms).shape == (3 * len(atoms), expected), name
         assert len(strain_basis(atoms)) == lattice[name], name
-        coordinates = Coordinates(atoms, cell=True)
+        coordinates = with_cell(atoms)
         moved = coordinates.place(0.05 * rng.normal(size=coordinates.size))
         groups = [spglib.get_symmetry_dataset((a.cell[:], a.get_scaled_positions(), a.numbers)) for a in (atoms, moved)]
         assert groups[0].number == groups[1].number, name
@@ -167,7 +167,7 @@ def test_every_failure_has_a_status_and_a_reason(calculator):
     assert "eV/atom" in falling.reason
     away = scaled(atoms, 1.08)
     lax = Relax(basin_strain=0.02, max_energy_change_eV=50)
-    elsewhere = relax(Coordinates(away, cell=True), calculator, lax, basin=away)
+    elsewhere = relax(with_cell(away), calculator, lax, basin=away)
     assert elsewhere.status == "different_basin"
     assert "strained" in elsewhere.reason
 

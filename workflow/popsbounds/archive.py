@@ -72,8 +72,7 @@ def _unpack(value: Any, known: Mapping[str, type]) -> Any:
     if kind == "Atoms":
         return Atoms(parts["numbers"], cell=parts["cell"], positions=parts["positions"], pbc=True)
     if kind == "Coordinates":
-        # Whether the cell relaxes is told by the strains.
-        return Coordinates(parts["origin"], False, parts["displacements"], parts["strains"])
+        return Coordinates(parts["origin"], parts["displacements"], parts["strains"])
     if kind == "list":
         return [parts[str(i)] for i in range(len(parts))]
     return known[kind](**parts)

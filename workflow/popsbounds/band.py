@@ -142,7 +142,7 @@ def cold_band(images: Sequence[Atoms], calculator: Calculator, settings: Relax) 
     images = _centred(images)
     mirror = _mirror(images)
     given = images if mirror is None else images[: len(images) // 2 + 1]
-    ends = [relax(Coordinates(end, cell=False), calculator, settings) for end in (given[0], given[-1])]
+    ends = [relax(Coordinates(end), calculator, settings) for end in (given[0], given[-1])]
     calls = sum(end.evaluations for end in ends)
     for which, end in zip(("first", "last" if mirror is None else "middle"), ends, strict=True):
         if not end.ok:
@@ -237,7 +237,7 @@ class BandModel:
         """Compute the models along a path; `reduced` makes that of one image."""
         path = [image.atoms for image in band.images]
         n = len(path) if _mirror(path) is None else len(path) // 2 + 1
-        coordinates = [Coordinates(image, cell=False) for image in path[:n]]
+        coordinates = [Coordinates(image) for image in path[:n]]
         return cls(path, coordinates, [reduced(c) for c in coordinates], climbing(band.images[:n]))
 
     @cached_property

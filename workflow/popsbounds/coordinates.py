@@ -157,24 +157,21 @@ class Coordinates:
     ----------
     origin
         Structure at q = 0.
-    cell
-        Whether the cell relaxes.
-    displacements, strains
-        As made by `displacement_basis` and `strain_basis`; by default of the origin.
+    displacements
+        As made by `displacement_basis`; by default of the origin.
+    strains
+        As made by `strain_basis`; by default none, and the cell is fixed.
     """
 
     def __init__(
         self,
         origin: Atoms,
-        cell: bool,
         displacements: np.ndarray | None = None,
         strains: np.ndarray | None = None,
     ) -> None:
         self.origin = origin.copy()
         self.displacements = displacement_basis(origin) if displacements is None else displacements
-        if strains is None:
-            strains = strain_basis(origin) if cell else np.zeros((0, 3, 3))
-        self.strains = strains
+        self.strains = np.zeros((0, 3, 3)) if strains is None else strains
         self.length = float(np.sqrt(_STIFFNESS_RATIO * origin.get_volume()))
 
     @property

@@ -16,7 +16,7 @@ from ase.calculators.calculator import Calculator
 
 from popsbounds.band import Band, BandModel, MemberBand
 from popsbounds.config import Level, Relax
-from popsbounds.coordinates import Coordinates
+from popsbounds.coordinates import Coordinates, strain_basis
 from popsbounds.family import Family, MemberFamily
 from popsbounds.hessian import unstable_modes
 from popsbounds.models import Basin, Centre, Model
@@ -258,7 +258,7 @@ class Member(ColdPotential):
         values, vectors = np.linalg.eigh(hessian)
         if values[0] > 0:
             return found
-        about = Coordinates(found.atoms, False, coordinates.displacements, coordinates.strains)
+        about = Coordinates(found.atoms, coordinates.displacements, coordinates.strains)
         slopes = []
         for step in (_STEP * vectors[:, 0], -_STEP * vectors[:, 0]):
             there = evaluate(about.place(step), self.calculator)
@@ -285,7 +285,7 @@ class Member(ColdPotential):
             remark = f"relaxed from the MLE's structure: {NO_MINIMUM}"
         if first.ok:
             return replace(first, reason=remark)
-        afresh = Coordinates(start, cell=bool(len(coordinates.strains)))
+        afresh = Coordinates(start, strains=strain_basis(start) if len(coordinates.strains) else None)
         again = relax(afresh, self.calculator, self.settings, basin=basin)
         reason = f"relaxed from scratch, after: {first.reason}" if again.ok else first.reason
         status = again.status if again.ok else first.status

@@ -282,7 +282,7 @@ class Builder:
         cell = record.kind == "crystal"
         # The start's symmetry and constraints: what the MLE happens to restore, a member need not.
         strains = strain_basis(record.start) if cell else None
-        coordinates = Coordinates(atoms, cell, displacement_basis(record.start), strains)
+        coordinates = Coordinates(atoms, displacement_basis(record.start), strains)
         host = crystal if record.kind == "strained" and isinstance(crystal, Basin) else None
         deformation = np.eye(3) if record.deformation is None else record.deformation
         frame = None if cell else _UNIFORM
@@ -315,7 +315,7 @@ class Builder:
             if hessian is not None:
                 directions = softest_breaking(hessian, coordinates.displacements, SOFT_MODES)
                 if directions.size:
-                    soft = second_derivatives(Coordinates(atoms, cell=False, displacements=directions), self.respond)
+                    soft = second_derivatives(Coordinates(atoms, directions), self.respond)
             else:
                 hessian = full_hessian(atoms, self.recorder.calculator)
             unstable = unstable_modes(hessian)
@@ -370,7 +370,7 @@ class Builder:
         where: np.ndarray,
     ) -> Centre:
         """Expansion about another structure than the MLE's; `here` tells which members it is for."""
-        there = Coordinates(origin, False, coordinates.displacements, coordinates.strains)
+        there = Coordinates(origin, coordinates.displacements, coordinates.strains)
         moved = where[here]
         if frame is not None:
             before, after = coordinates.origin.cell[:], origin.cell[:]

@@ -19,7 +19,7 @@ from ase.calculators.calculator import Calculator
 
 from popsbounds.band import Band, cold_band
 from popsbounds.config import Relax
-from popsbounds.coordinates import Coordinates
+from popsbounds.coordinates import Coordinates, strain_basis
 from popsbounds.errors import InputError
 from popsbounds.hessian import full_hessian, unstable_modes
 from popsbounds.relax import Relaxed, evaluate, failed, relax, scaled, strained
@@ -127,13 +127,13 @@ class ColdPotential(Potential):
         self.calculator, self.settings = calculator, settings
 
     def _crystal(self, name: str, atoms: Atoms) -> Relaxed:
-        return relax(Coordinates(atoms, cell=True), self.calculator, self.settings)
+        return relax(Coordinates(atoms, strains=strain_basis(atoms)), self.calculator, self.settings)
 
     def _relax(self, name: str, atoms: Atoms, crystal: str) -> Relaxed:
-        return relax(Coordinates(atoms, cell=False), self.calculator, self.settings)
+        return relax(Coordinates(atoms), self.calculator, self.settings)
 
     def _strain(self, name: str, crystal: Relaxed, deformation: np.ndarray) -> Relaxed:
-        return relax(Coordinates(strained(crystal.atoms, deformation), cell=False), self.calculator, self.settings)
+        return relax(Coordinates(strained(crystal.atoms, deformation)), self.calculator, self.settings)
 
     def _static(self, name: str, atoms: Atoms, crystal: str, forces: bool) -> Relaxed:
         found = evaluate(atoms, self.calculator)

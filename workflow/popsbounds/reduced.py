@@ -262,7 +262,7 @@ def with_frame(coordinates: Coordinates, frame: np.ndarray | None) -> Coordinate
     """Coordinates and, behind them, strains that are imposed, shape (r, 3, 3)."""
     if frame is None:
         return coordinates
-    return Coordinates(coordinates.origin, False, coordinates.displacements, frame)
+    return Coordinates(coordinates.origin, coordinates.displacements, frame)
 
 
 def _steps(coordinates: Coordinates) -> np.ndarray:
