@@ -42,9 +42,11 @@ def test_names_that_would_share_a_file_are_refused(tmp_path):
         write_potentials(tmp_path, FORM, {"a b": theta, "a/b": theta})
 
 
-def test_a_calculator_works_where_temporary_files_lie_in_a_folder_with_a_space(tmp_path, monkeypatch):
+def test_a_calculator_works_wherever_temporary_files_lie(tmp_path, monkeypatch):
+    """In a folder with a space, behind a link."""
     (tmp_path / "my tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path / "my tmp"))
+    (tmp_path / "a link").symlink_to(tmp_path / "my tmp")
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path / "a link"))
     mle, members = ensemble()
     atoms = bulk("W", "bcc", a=3.1)
     atoms.calc = SnapCalculator(FORM, mle)

@@ -209,8 +209,8 @@ class SnapCalculator(LammpsCalculator):
 
     def __init__(self, model: SnapModel, theta: np.ndarray) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="popsbounds-")
-        self._coefficients = Path(self._folder.name) / "theta.snapcoeff"
-        parameters = Path(self._folder.name) / "theta.snapparam"
+        folder = Path(self._folder.name).resolve()  # as the commands will name it
+        self._coefficients, parameters = folder / "theta.snapcoeff", folder / "theta.snapparam"
         model.write_parameters(parameters)
         model.write_coefficients(self._coefficients, theta)
         super().__init__(model.elements, model.pair_commands(self._coefficients, parameters))
