@@ -15,8 +15,8 @@ random = partial(random_generator, config, "generate")
 if generate.entropy is None:
     frames = generate_frames(generate, element, volume, random())
 else:
+    known = [] if generate.known is None else read_labelled(generate.known)
     # Not an output: Snakemake leaves it when the job is killed, and more frames of the same settings start from it.
     so_far = partial_file(Path(snakemake.params.folder), snakemake.params.settings, generate.known)
-    known = [] if generate.known is None else read_labelled(generate.known)
     frames = generate_entropy(generate, config.descriptors, element, volume, random, so_far, known)
 ase.io.write(snakemake.output[0], frames, format="extxyz")
