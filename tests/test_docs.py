@@ -27,7 +27,7 @@ from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 import popsbounds
-from popsbounds.config import OwnProperty as OwnOptions
+from popsbounds.config import Own as OwnOptions
 from popsbounds.config import Universal, parse_config
 from popsbounds.descriptors.universal import UniversalForm
 from popsbounds.preflight import check_inputs

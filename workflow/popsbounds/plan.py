@@ -29,7 +29,7 @@ from ase.calculators.calculator import Calculator
 
 from popsbounds.band import Band
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, Config, Families, LammpsCalculator, parse_config, read_yaml
+from popsbounds.config import AseCalculator, Config, Families, PairStyle, parse_config, read_yaml
 from popsbounds.coordinates import displacement_basis, strain_basis
 from popsbounds.dataset import read_source
 from popsbounds.descriptors.forms import make_form
@@ -222,7 +222,7 @@ def probe(config: Config) -> Speeds:
     generate = config.dataset.generate
     dear = config.reference.calculator or (generate.calculator if generate is not None else None)
     reference = None
-    if isinstance(dear, LammpsCalculator):
+    if isinstance(dear, PairStyle):
         reference = line(force_call(make_calculator(dear, config.elements)))
     rows, square = form.rows(), np.ones((1000, 1000))
     with threadpoolctl.threadpool_limits(limits=1):
@@ -528,7 +528,7 @@ def _not_counted(config: Config, speeds: Speeds) -> Iterator[str]:
         yield f"reference values by {_name(config.reference.calculator)}"
 
 
-def _name(calculator: LammpsCalculator | AseCalculator) -> str:
+def _name(calculator: PairStyle | AseCalculator) -> str:
     return calculator.name if isinstance(calculator, AseCalculator) else calculator.pair_style
 
 

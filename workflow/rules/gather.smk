@@ -24,7 +24,7 @@ rule gather_properties:
     resources:
         mem_mb=growing(1000, 60),
     params:
-        settings=settings("propagate"),
+        settings=settings("propagate", "reference"),
     message:
         "Gathering all values"
     script:
