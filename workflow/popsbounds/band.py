@@ -280,6 +280,11 @@ class MemberBand:
             The member.
         settings
             Tolerances.
+
+        Returns
+        -------
+        Band
+            Its status says why it is not ok, if it is not.
         """
         coordinates, n = self.model.coordinates, len(self.model.coordinates)
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
@@ -332,6 +337,13 @@ class MemberBand:
         ----------
         scale, settings
             As for `solve`.
+
+        Returns
+        -------
+        path : Band
+            Its status says why it is not ok, if it is not.
+        coordinates : list of ndarray
+            Of each image that is modelled.
         """
         coordinates, strain = self.model.coordinates, [scale - 1]
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
