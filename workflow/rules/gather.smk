@@ -1,10 +1,6 @@
 # Tables.
 
-TABLES = ["pointwise", "calibration", "deviations", "coverage", "coefficients"]
-if PROPERTIES:
-    TABLES += ["properties", "bounds", "std_ratio", "spearman", "failures", "models", "truncation", "drivers"]
-if PROPERTIES and SNAP:
-    TABLES += ["environments", "entropy", "descriptor_space"]
+TABLES = tables(STUDY)
 
 
 rule gather_properties:
