@@ -59,7 +59,7 @@ rule summarise_properties:
     resources:
         mem_mb=growing(1000, 150),
     params:
-        settings=settings("properties", "ensemble"),
+        settings=settings("properties", "ensemble", "material"),
     message:
         "Bounds, ratios, rank correlations and failures"
     script:
