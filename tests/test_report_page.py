@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from popsbounds import statistics
 from popsbounds.config import load_config
-from popsbounds.findings import axes_holding, failure_reasons, missed_references, variance_by_group
+from popsbounds.findings import axes_holding, failure_reasons, missed_references, out_of_proportion, variance_by
 from popsbounds.page import FIGURE_TITLES, page
 from popsbounds.plotting import FIGURES
 from popsbounds.plotting.style import save
@@ -137,6 +137,7 @@ def test_the_summary_says_what_the_tables_say(written, study):
     energies, forces = study.tables["calibration"].to_dict("records")
     assert f"{energies['MAE']:.3g} eV/atom {forces['MAE']:.3g} eV/Å" in text
     assert re.search(r"[\d.]+ % of energies [\d.]+ % of forces outside As promised", text)
+    assert "at most 4.88 % is promised (2/(M + 1) of 40 members)" in text
     assert "4 of 5 inside" in text  # the curve's points are counted apart
     assert f"39 of {N_MEMBERS}" in text
     outside = missed_references(study.tables["bounds"]).set_index("property")
@@ -157,9 +158,17 @@ def test_reasons_are_counted_without_their_numbers(study):
 
 
 def test_shares_of_groups_and_axes():
-    table = variance_by_group(drivers()).set_index("name")
-    assert table["of_rows"].to_dict() == {"slab": 0.1, "crystal": 0.9}
-    assert table["surface"].to_dict() == pytest.approx({"slab": 0.8, "crystal": 0.2})
+    sizes, shares = variance_by(drivers(), "group")
+    assert sizes["of_rows"].to_dict() == {"slab": 0.1, "crystal": 0.9}
+    assert shares["surface"].to_dict() == pytest.approx({"slab": 0.8, "crystal": 0.2})
+    assert out_of_proportion(sizes, shares)["surface"].to_dict() == {"slab": True, "crystal": False}
+    sizes, shares = variance_by(drivers(), "kind")
+    assert sizes.loc["energy", "of_rows"] == 0.1
+    assert shares.loc["energy", "surface"] == pytest.approx(0.3)
+    # The user's own properties may have any name.
+    names = drivers().replace({"property": {"surface": "n_rows"}})
+    both = pd.concat([drivers(), names, names.replace({"n_rows": "name"})], ignore_index=True)
+    assert {*variance_by(both, "group")[1]} == {"surface", "n_rows", "name"}
     assert axes_holding(drivers()).tolist() == [2, 2]
     assert axes_holding(drivers(), 0.6).tolist() == [1, 1]
     few = drivers()
@@ -176,7 +185,7 @@ def test_names_from_the_data_are_text(written):
 
 def test_every_member_is_in_a_histogram(written, study):
     found = embedded(written)["spreads"]
-    assert [(one["property"], one["quantity"], one["unit"]) for one in found] == [
+    assert [(one["label"], one["quantity"], one["unit"]) for one in found] == [
         ("surface", "surface energy", "J/m²"),
         ("surface", "energy", "eV"),
     ]  # no curves
