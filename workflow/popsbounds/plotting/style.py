@@ -63,7 +63,7 @@ RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text
 }
 
-_STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ"}
+_STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ", "vacancy_hop": "vacancy hop"}
 _INTERSTITIALS = {"TS": "tetrahedral", "OS": "octahedral"}
 _PROPERTIES = {"sia": "interstitial", "neb": "vacancy", "path": "transformation path"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
