@@ -276,10 +276,10 @@ def test_spearman_histograms(properties: pd.DataFrame) -> None:
     figure = spearman.rank_correlations(table)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
-        f"formation: formation energy\n{MEMBERS} members",
-        f"formation: volume\n{MEMBERS} members",
-        f"formation: bulk modulus\n{MEMBERS} members",
-        f"surface: surface energy\n{MEMBERS} members",
+        f"phase formation energy\n{MEMBERS} members",
+        f"phase volume\n{MEMBERS} members",
+        f"phase bulk modulus\n{MEMBERS} members",
+        f"surface energy\n{MEMBERS} members",
     ]
     for axes, (_, rows) in zip(figure.axes, table.groupby(["property", "quantity"], sort=False), strict=True):
         heights = [patch.get_height() for patch in axes.patches[1:]]  # the first is the band
@@ -491,7 +491,7 @@ def test_spread_of_the_other_members_by_hand() -> None:
 def test_spearman_shows_interstitials_but_no_counts(defects_properties: pd.DataFrame) -> None:
     figure = spearman.rank_correlations(statistics.spearman(defects_properties))
     titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
-    assert titles == ["interstitial: formation energy", "mine: charge"]
+    assert titles == ["interstitial formation energy", "mine charge"]
 
 
 def test_missing_rows_are_named(bounds: pd.DataFrame) -> None:
@@ -800,7 +800,7 @@ def test_sampled_bounds_of_own_quantities_and_of_none(many_ways: pd.DataFrame) -
     mine = with_mle(many_ways[many_ways["quantity"] == "C11"]).assign(property="mine", quantity="a_stiffness")
     rows = statistics.bounds(mine, analytic=closed_form(mine, 3.0))
     (axes,) = sampling.sampled_against_analytic(mine, rows).axes
-    assert axes.get_title(loc="left") == "mine: a stiffness of bcc"
+    assert axes.get_title(loc="left") == "mine a stiffness of bcc"
     unknown = sampling.sampled_against_analytic(mine, rows.assign(reference=np.nan))
     assert "reference" not in [text.get_text() for text in unknown.legends[0].get_texts()]
     failed = mine.assign(status=mine["status"].mask(mine["source"] == "member", "failed"))
@@ -965,13 +965,8 @@ def test_descriptor_space_beside_entropies_and_distances(compared: list[pd.DataF
     figure = environments.descriptor_space(*compared)
     space, entropy, distances = figure.axes
     groups = {"training set": "training", "rattled, all": "rattled"}
-    assert [line.get_label() for line in space.lines] == [
-        *groups,
-        "formation",
-        "surface",
-        "transformation path",
-        "mine",
-    ]
+    names = ["phase", "surface", "transformation path", "mine"]
+    assert [line.get_label() for line in space.lines] == [*groups, *names]
     for line in space.lines[:2]:
         here = points[points["set"] == groups[line.get_label()]]
         np.testing.assert_array_equal(line.get_xydata(), here[["axis_1", "axis_2"]])

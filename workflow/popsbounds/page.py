@@ -36,7 +36,7 @@ from popsbounds.findings import (
     variance_by,
 )
 from popsbounds.fit import coverage_caveats
-from popsbounds.plotting.style import COLOURS, property_label, quantity_label, structure_label, unit_label
+from popsbounds.plotting.style import COLOURS, datum_label, property_label, quantity_label, structure_label, unit_label
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study
 from popsbounds.text import KINDS, caption, shown_number
@@ -312,7 +312,7 @@ def _properties(study: Study) -> dict[str, Any]:
         "has_references": bool(bounds["bracketed"].notna().any()),
         "has_paper": bool(found["paper_mean_error_over_std"].notna().any()),
         "worst": [
-            f"{quantity_label(quantity)} ({property_label(prop)}; {_number(ratio)} std)"
+            f"{datum_label(prop, quantity)} ({_number(ratio)} std)"
             for prop, quantity, ratio in ranked[["property", "quantity", "mean_error_over_std"]].head(3).to_numpy()
         ],
         "missed": [

@@ -36,4 +36,4 @@ def shown_number(value: float, digits: int = 3) -> str:
         return ""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
-    return f"{value:.{digits - 1}e}"
+    return f"{value:.{digits}g}"

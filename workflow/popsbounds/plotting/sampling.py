@@ -21,6 +21,7 @@ from popsbounds.plotting.style import (
     COLOURS,
     FULL_WIDTH,
     axis_label,
+    datum_label,
     narrow_log_ticks,
     new_figure,
     property_label,
@@ -61,7 +62,7 @@ def _title(row: pd.Series) -> str:
     elif prop in ("sia", "surface"):
         text = f"{property_label(prop)} {name}"
     else:
-        text = f"{property_label(prop)}: {quantity} of {name}"
+        text = f"{datum_label(prop, row['quantity'])} of {name}"
     return fill(text, 32)
 
 
