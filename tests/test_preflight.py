@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from popsbounds.config import parse_config
 from popsbounds.errors import InputError
 from popsbounds.preflight import check_inputs
@@ -11,10 +13,11 @@ OWN = "def quantities(potential, element, volume):\n    yield 'a', 'b', 'eV', 0.
 
 def problems(folder, **reference) -> list[str]:
     """Of a study with a property of the user's own."""
+    (folder / "data.xyz").touch()
     raw = {
         "study": "checked",
         "elements": ["W"],
-        "dataset": {"sources": [{"path": "data.xyz"}]},
+        "dataset": {"sources": [{"path": str(folder / "data.xyz")}]},
         "material": {"element": "W"},
         "properties": {"own": {"mine": {"file": str(folder / "mine.py")}}},
         "reference": reference,
@@ -39,3 +42,34 @@ def test_each_problem_is_told_once(tmp_path):
     (found,) = problems(tmp_path, table=str(tmp_path / "none.csv"))
     assert found.startswith("reference.table: ")
     assert problems(tmp_path) == []
+
+
+def test_data_that_are_missing_are_named_before_any_work(tmp_path):
+    (tmp_path / "train.extxyz").touch()
+    raw = {
+        "study": "checked",
+        "elements": ["W"],
+        "dataset": {"sources": [{"path": str(tmp_path / name)} for name in ("train.extxyz", "trian.extxyz")]},
+        "material": {"element": "W"},
+        "properties": {"elastic": {}},
+    }
+    with pytest.raises(InputError) as caught:
+        check_inputs(parse_config(raw))
+    (problem,) = caught.value.problems
+    assert problem.startswith("dataset.sources[1].path: ")
+    assert "did you mean 'train.extxyz'?" in problem
+
+
+def test_what_may_be_elsewhere_only_is_left_to_the_jobs(tmp_path):
+    raw = {
+        "study": "checked",
+        "dataset": {"sources": [{"path": str(tmp_path)}]},
+        "descriptors": {"kind": "universal", "model": "no_such_package.Model"},
+        "engine": {"switches": ["-k", "on"]},
+    }
+    check_inputs(parse_config(raw), elsewhere=True)
+    with pytest.raises(InputError, match=r"engine\.switches"):
+        check_inputs(parse_config(raw))
+    del raw["engine"]
+    with pytest.raises(InputError, match="no_such_package"):
+        check_inputs(parse_config(raw))

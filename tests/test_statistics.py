@@ -155,7 +155,7 @@ def test_bounds_beside_the_analytic_ones() -> None:
     assert table["n_ok"].isna().tolist() == table["n_failed"].isna().tolist() == [False] * 4 + [True] * 2
     pd.testing.assert_frame_equal(table.head(4).iloc[:, :-1], statistics.bounds(properties, 4).iloc[:, :-1])
     assert table.dtypes.equals(statistics.bounds(properties, 4, closed.head(0)).dtypes)
-    ratios = statistics.std_ratio(table).set_index("method")
+    ratios = statistics.std_ratio(table, "bcc").set_index("method")
     assert ratios.loc["analytic", ["level", "mean_error_over_std", "n_structures"]].tolist() == ["first", 2.0, 1]
     with pytest.raises(ValueError, match="more than one unit"):
         statistics.bounds(properties, 4, closed.assign(unit="meV/atom"))
@@ -188,7 +188,7 @@ def test_bounds_refuse_what_would_count_wrongly(change: str) -> None:
 
 def test_ratio_leaves_out_the_zero_and_averages_absolute_errors() -> None:
     bounds = statistics.bounds(pd.concat([tidy(PHASES), tidy(PHASES, quantity="volume", unit="A3/atom")]))
-    table = statistics.std_ratio(bounds, zero="bcc", paper=statistics.paper_ratios())
+    table = statistics.std_ratio(bounds, "bcc", paper=statistics.paper_ratios())
     assert list(table.columns) == statistics.STD_RATIO_COLUMNS
     energy, volume = (table.set_index("quantity").loc[name] for name in ("formation_energy", "volume"))
     std_hcp = np.std(PHASES["hcp"][2], ddof=1)
@@ -203,7 +203,7 @@ def test_ratio_leaves_out_the_zero_and_averages_absolute_errors() -> None:
 def test_ratio_keeps_methods_and_levels_apart() -> None:
     others = [implicit({"fcc": [0.4, 0.6], "hcp": [0.2, 1.0]}, level) for level in ("first", "second")]
     others[0]["value"] *= 2
-    table = statistics.std_ratio(statistics.bounds(pd.concat([tidy(PHASES), *others])))
+    table = statistics.std_ratio(statistics.bounds(pd.concat([tidy(PHASES), *others])), "bcc")
     assert table[["method", "level"]].to_numpy().tolist() == [
         ["explicit", ""],
         ["implicit", "first"],
@@ -215,7 +215,7 @@ def test_ratio_keeps_methods_and_levels_apart() -> None:
 
 def test_ratio_without_reference_keeps_the_row() -> None:
     properties = tidy(PHASES)
-    table = statistics.std_ratio(statistics.bounds(properties[properties["source"] != "reference"]))
+    table = statistics.std_ratio(statistics.bounds(properties[properties["source"] != "reference"]), "bcc")
     assert list(table["n_structures"]) == [0]
     assert table[["mean_error_over_std", "fraction_bracketed", "paper_mean_error_over_std"]].isna().all(axis=None)
 
@@ -225,7 +225,7 @@ def test_ratio_counts_the_structures_that_it_judges() -> None:
     values = {**PHASES, "sigma": (0.9, 0.8, [np.nan, np.nan, np.nan, np.nan])}
     properties = tidy(values)
     lost = (properties["source"] == "mle") & (properties["structure"] == "hcp")
-    row = statistics.std_ratio(statistics.bounds(properties[~lost])).iloc[0]
+    row = statistics.std_ratio(statistics.bounds(properties[~lost]), "bcc").iloc[0]
     assert row["n_structures"] == 2
     assert row["fraction_bracketed"] == pytest.approx(1 / 2)
     assert row["mean_error_over_std"] == pytest.approx(0.5)  # of fcc alone
@@ -239,7 +239,7 @@ def test_ratio_of_curves() -> None:
         1.0: (1.0, 4.0, [0.0, 1.0, 2.0]),
     }
     parts = [tidy({"bcc": value}, "neb", "path_energy", "eV").assign(coordinate=x) for x, value in points.items()]
-    row = statistics.std_ratio(statistics.bounds(pd.concat(parts))).iloc[0]
+    row = statistics.std_ratio(statistics.bounds(pd.concat(parts)), "bcc").iloc[0]
     assert row["n_structures"] == 1
     assert row["mean_error_over_std"] == pytest.approx(3.5 / 2, abs=1e-3)
     assert row["mean_error_over_range"] == pytest.approx(3.5 / 4, abs=1e-3)
@@ -252,7 +252,7 @@ def test_counts_of_unstable_modes_have_neither_ratio_nor_rank() -> None:
     properties = pd.concat([*parts, tidy(counted, "sia")], ignore_index=True)
     bounds = statistics.bounds(properties)
     assert set(bounds["quantity"]) == {*statistics.COUNTS, "formation_energy"}
-    assert list(statistics.std_ratio(bounds)["quantity"]) == ["formation_energy"]
+    assert list(statistics.std_ratio(bounds, "bcc")["quantity"]) == ["formation_energy"]
     assert set(statistics.spearman(properties)["quantity"]) == {"formation_energy"}
 
 
@@ -349,7 +349,7 @@ def test_one_method_speaks_for_a_property(methods: list[str], speaker: tuple[str
     closed = closed_form({"fcc": (0.5, 0.0, 1.0)})
     bounds = statistics.principal(statistics.bounds(properties, analytic=closed))
     assert bounds["structure"].tolist() == ["110", *PHASES]
-    assert set(statistics.principal(statistics.std_ratio(bounds))["property"]) == {"formation", "surface"}
+    assert set(statistics.principal(statistics.std_ratio(bounds, "bcc"))["property"]) == {"formation", "surface"}
     # Of three structures, ranked by the members that have all.
     assert statistics.spearman(properties)["member"].tolist()[:-1] == [0, 1, 2]
 

@@ -45,6 +45,7 @@ __all__ = [
     "exponential_weights",
     "find_problems",
     "frame_table",
+    "missing_source",
     "read_ase",
     "read_frames",
     "read_source",
@@ -136,16 +137,23 @@ def read_source(source: Source, group_key: str) -> list[Frame]:
     return frames
 
 
+def missing_source(path: Path) -> str | None:
+    """What to say of a source that does not exist; None if it does."""
+    if path.exists():
+        return None
+    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    return (
+        f"{path}: does not exist{did_you_mean(path.name, siblings)}; paths are relative to the folder Snakemake runs in"
+    )
+
+
 def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
     """Frames of a source that could be read, and what was wrong with the others."""
     path = source.path
     problems: list[str] = []
-    if not path.exists():
-        siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        return [], [
-            f"{path}: does not exist{did_you_mean(path.name, siblings)}; "
-            "paths are relative to the folder Snakemake runs in: mend dataset.sources.path"
-        ]
+    missing = missing_source(path)
+    if missing is not None:
+        return [], [f"{missing}: mend dataset.sources.path"]
     if path.is_dir():
         keys = usual = Keys(energy="Energy", forces="Forces")
         group_key = "group"

@@ -47,8 +47,6 @@ class Family:
         … and then by this.
     panels : ndarray, shape (B, 2, r)
         Lower and upper ends of the boxes of coordinates that have polynomials of their own.
-    nodes : ndarray, shape (B, J, r)
-        Chebyshev nodes of each, a tensor product.
     energy : ndarray, shape (B, J, P + 1)
         Descriptor sums at the nodes.
     virial : ndarray, shape (B, J, 3, 3, P + 1)
@@ -63,7 +61,6 @@ class Family:
     strains: np.ndarray
     deformation: np.ndarray
     panels: np.ndarray
-    nodes: np.ndarray
     energy: np.ndarray
     virial: np.ndarray
     forces: np.ndarray
@@ -120,7 +117,6 @@ class Family:
             strains,
             deformation,
             panels,
-            nodes,
             np.array([[response.energy for response in panel] for panel in at]),
             np.array([[response.virial for response in panel] for panel in at]),
             np.array([[response.forces for response in panel] for panel in at]) if with_forces else np.zeros(0),
@@ -140,7 +136,7 @@ class Family:
     @property
     def _degree(self) -> int:
         """Nodes along each axis of a panel."""
-        return round(self.nodes.shape[1] ** (1 / len(self.strains)))
+        return round(self.energy.shape[1] ** (1 / len(self.strains)))
 
     def coordinates_of(self, atoms: Atoms) -> np.ndarray | None:
         """Strain coordinates of a structure; None where it is not of the family."""

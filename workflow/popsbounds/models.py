@@ -431,7 +431,7 @@ def describe(name: str, models: Mapping[str, Model], thetas: np.ndarray) -> pd.D
             nodes = sum(reduced.n_nodes for reduced in model.models)
         elif isinstance(family, Family):
             kind, n_atoms, coordinates = "family", len(family.base), len(family.strains)
-            nodes, error = family.nodes[..., 0].size, family.errors(thetas).max()
+            nodes, error = family.energy[..., 0].size, family.errors(thetas).max()
         elif isinstance(model, Basin):
             kind, n_atoms, coordinates = "reduced", len(model.start), model.coordinates.size
             nodes = sum(centre.reduced.n_nodes for centre in (model, *model.farther))

@@ -1,7 +1,8 @@
 """What can be found wrong with a study before any work starts.
 
 ``python -m popsbounds.preflight`` reads a configuration, as JSON, from its
-standard input; the workflow runs it first.
+standard input; the workflow runs it first. With ``--elsewhere`` the jobs run on
+other machines or in environments of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, Config, PairStyle
+from popsbounds.dataset import missing_source
 from popsbounds.descriptors.forms import make_form
 from popsbounds.engine import check_engine, configure_engine
 from popsbounds.errors import InputError
@@ -22,8 +24,17 @@ from popsbounds.reference import check_reference_table
 __all__ = ["check_inputs"]
 
 
-def check_inputs(config: Config) -> None:
-    """Find the files, calculators and structures that a study names.
+def check_inputs(config: Config, elsewhere: bool = False) -> None:
+    """Find the data, files, calculators and structures that a study names.
+
+    Parameters
+    ----------
+    config
+        The study.
+    elsewhere
+        Whether jobs run on other machines or in environments of their own. What
+        may be there only is left to them: universal models, with their packages
+        and devices, and LAMMPS's accelerators.
 
     Raises
     ------
@@ -31,8 +42,13 @@ def check_inputs(config: Config) -> None:
         Lists everything that is missing or cannot be made.
     """
     configure_engine(config.engine)
-    check_engine()
-    problems: list[str] = []
+    if not elsewhere:
+        check_engine()
+    problems = [
+        f"dataset.sources[{number}].path: {problem}"
+        for number, source in enumerate(config.dataset.sources)
+        if (problem := missing_source(source.path)) is not None
+    ]
 
     def attempt(key: str, make: Callable[[], Any]) -> Any:
         """What is made; None where it cannot be, for reasons that are kept."""
@@ -42,7 +58,8 @@ def check_inputs(config: Config) -> None:
             problems.extend(f"{key}: {error.origin}: {problem}" for problem in error.problems)
             return None
 
-    attempt("descriptors", lambda: make_form(config).rows())
+    if not elsewhere or config.descriptors.kind == "snap":
+        attempt("descriptors", lambda: make_form(config).rows())
     generate, reference = config.dataset.generate, config.reference
     calculators: dict[str, PairStyle | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:
@@ -62,6 +79,6 @@ def check_inputs(config: Config) -> None:
 
 if __name__ == "__main__":
     try:
-        check_inputs(Config.model_validate_json(sys.stdin.read()))
+        check_inputs(Config.model_validate_json(sys.stdin.read()), elsewhere="--elsewhere" in sys.argv)
     except InputError as error:
         sys.exit(str(error))

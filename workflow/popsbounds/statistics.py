@@ -202,7 +202,7 @@ def bounds(
     return table[BOUNDS_COLUMNS]
 
 
-def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | None = None) -> pd.DataFrame:
+def std_ratio(bounds: pd.DataFrame, zero: str | None, paper: pd.DataFrame | None = None) -> pd.DataFrame:
     """Errors of the MLE in units of the ensemble's spread, averaged over structures.
 
     Parameters
@@ -211,7 +211,7 @@ def std_ratio(bounds: pd.DataFrame, zero: str = "bcc", paper: pd.DataFrame | Non
         Table of `bounds`.
     zero
         Structure that formation energies and relative volumes are measured
-        from: left out of their means.
+        from, left out of their means; None where there are none of these.
     paper
         Published means (`paper_ratios`); without it their columns are null.
 

@@ -307,7 +307,7 @@ class UniversalCalculator(LiveCalculator):
         energy = found.energies[0] + total @ total.new_tensor(coefficients)
         forces, virial = _gradients(energy, found)
         return {
-            "energy": float(energy) + float(self.form.counts(atoms) @ constants),
+            "energy": float(energy.detach()) + float(self.form.counts(atoms) @ constants),
             "forces": forces,
             "stress": full_3x3_to_voigt_6_stress(virial / atoms.get_volume()),
         }
