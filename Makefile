@@ -1,18 +1,20 @@
-# Two commands do everything: `make run` and `make test`.
+# `make run` runs a study, `make test` the tests; both make the environment first. All else is for special uses.
+# STUDY=name takes config/name.yaml, CORES=8 that many cores.
 
 STUDY ?= demo
 CORES ?= all
 PYTHON ?= python3
 PAPER ?= standin
 MPTRJ := ../shared/data/mptrj_random_1k.extxyz.xz
-GPAW_CONFIG ?= $(CURDIR)/envs/gpaw.py
+export GPAW_CONFIG ?= $(CURDIR)/envs/gpaw.py
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SNAKEMAKE := $(BIN)/snakemake --configfile config/$(STUDY).yaml --cores $(CORES)
 
-.PHONY: install run report plan calibration potentials extremes universal paper extra test test-slurm gpu dft benchmark lint format docs clean
+.PHONY: install run report plan calibration potentials extremes universal paper
+.PHONY: extra gpu dft test test-slurm benchmark lint format docs
 
 # The environment alone, to be activated: source .venv/bin/activate
 install: $(READY)
@@ -29,15 +31,17 @@ run: $(READY) report
 report: $(READY)
 	$(SNAKEMAKE)
 
-# Jobs, CPU time, memory and disk of a study, before it runs; CORES=100 MEMBERS=10000 for other numbers than its own.
+# Jobs, CPU time, memory and disk of a study, before it runs; with other numbers: CORES=100 MEMBERS=10000 BATCH=100.
 plan: $(READY)
 	@$(BIN)/python -m popsbounds.plan config/$(STUDY).yaml $(if $(filter-out all,$(CORES)),--cores $(CORES)) \
-	  $(if $(MEMBERS),--members $(MEMBERS))
+	  $(if $(MEMBERS),--members $(MEMBERS)) $(if $(BATCH),--batch-size $(BATCH))
 
+# Rival posteriors on the study's held-out data.
 calibration: $(READY)
 	$(SNAKEMAKE) calibration
 	@$(BIN)/python -m popsbounds.report results/$(STUDY) posteriors
 
+# The members, and the parameters at which each value is extreme, as LAMMPS potentials.
 potentials: $(READY)
 	$(SNAKEMAKE) write_potentials
 
@@ -49,7 +53,8 @@ universal:
 	$(MAKE) extra EXTRA=chgnet
 	$(MAKE) calibration run STUDY=universal
 
-# The paper's figures and tables, and what becomes of its claims: results/paper/paper.md. PAPER=demo is quicker.
+# The paper's figures and tables, and a verdict on its claims: results/paper/paper.md. About @@PAPER_TIME@@ minutes on
+# two cores; PAPER=demo is quicker. Where the Materials Project's frames are there, it installs CHGNet and PyTorch.
 paper: $(READY)
 	$(MAKE) report STUDY=$(PAPER)
 ifneq ($(wildcard $(MPTRJ)),)
@@ -60,27 +65,25 @@ endif
 	@$(BIN)/python -m popsbounds.paper results/paper results/$(PAPER) \
 	  $(if $(wildcard $(MPTRJ)),results/universal)
 
-# What is optional: EXTRA=gpu, dft, chgnet, sevennet or mace. SevenNet and MACE want different versions of e3nn: give one of them an
-# environment of its own, such as VENV=.venv-mace.
+# What is optional: EXTRA=gpu, dft, chgnet, sevennet or mace. SevenNet and MACE want different versions of e3nn: give
+# one of them an environment of its own, such as VENV=.venv-mace.
 extra: $(READY)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint envs/constraints.txt --editable ".[$(EXTRA)]"
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# A SLURM cluster of one node is started on this machine, and stopped again. Needs root, and Debian's slurm-wlm and munge.
+# A SLURM cluster of one node is started on this machine, and stopped again. Needs root, Debian's slurm-wlm and munge.
 test-slurm: $(READY)
 	$(BIN)/python -m pytest tests/slurm
 
-# PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy.
-gpu:
-	$(MAKE) extra EXTRA=gpu
-
-# GPAW, to label frames by density-functional theory and to test that. It is built from source, with what Debian has in
+# gpu is PyTorch, for the passes of the fit on a GPU and for the test that compares it with NumPy. dft is GPAW, to
+# label frames by density-functional theory and to test that; it is built from source (envs/gpaw.py) with Debian's
 # g++, libxc-dev, libopenblas-dev and libfftw3-dev.
-dft:
-	GPAW_CONFIG=$(GPAW_CONFIG) $(MAKE) extra EXTRA=dft
+gpu dft:
+	$(MAKE) extra EXTRA=$@
 
+# Costs of the fit and of the propagation compared with others', and the plan compared with a run.
 benchmark: $(READY)
 	$(BIN)/python tests/benchmarks/fit.py
 	$(BIN)/python tests/benchmarks/propagation.py
@@ -100,9 +103,6 @@ format: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m popsbounds.config_docs
-
-clean:
-	rm -rf results .snakemake
 
 # pip installs into the environment from outside, so that Debian's ensurepip is not needed.
 $(READY): pyproject.toml envs/constraints.txt

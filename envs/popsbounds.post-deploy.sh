@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Snakemake runs this in the folder it was started in, the project's root, with the new environment active.
+# Snakemake runs this with the new environment active, in the folder it was started in: the root of a clone.
 set -euo pipefail
 python -m pip install --constraint envs/constraints.txt --editable .

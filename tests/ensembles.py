@@ -12,7 +12,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Generate, LammpsCalculator, Propagate, Snap
+from popsbounds.config import Generate, PairStyle, Propagate, Snap
 from popsbounds.coordinates import Coordinates, strain_basis
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.generate import generate_frames
@@ -22,7 +22,7 @@ from popsbounds.pops import Gaussian, GaussianRecipe, accumulate, fit_posterior,
 from popsbounds.propagate import propagate, value_table
 from popsbounds.properties import REGISTRY, Settings
 
-EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+EAM = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 VOLUME = 15.85
 FORM = SnapModel(Snap(twojmax=6), ["W"])
 SETTINGS = Propagate()

@@ -17,7 +17,7 @@ from popsbounds.analytic import (
     single_numbers,
     write_gradients,
 )
-from popsbounds.config import Elastic, Formation, Interstitial, Neb, Phonon, Surface, TransformationPath
+from popsbounds.config import Elastic, Formation, Interstitial, Neb, Phonon, Surface, Transformations
 from popsbounds.descriptors.snap import SnapCalculator
 from popsbounds.pops import Gaussian, Hypercube, PopsEnsemble
 from popsbounds.pops.posteriors import expected_reach
@@ -33,7 +33,7 @@ CASES = {
     "sia": Interstitial(repeats=2, structures=["110", "OS"]),
     "surface": Surface(facets=["100"], min_thickness_A=6, vacuum_A=8),
     "neb": Neb(repeats=2, images=5, points=5),
-    "path": TransformationPath(points=5, structures=["tetragonal", "trigonal"]),
+    "path": Transformations(points=5, structures=["tetragonal", "trigonal"]),
     "phonon": Phonon(repeats=2, mesh=4, points_per_unit=4),
 }
 

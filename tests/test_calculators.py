@@ -23,7 +23,7 @@ from fakes import Springs
 from test_workflow import snakemake
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, LammpsCalculator, parse_config
+from popsbounds.config import AseCalculator, PairStyle, parse_config
 from popsbounds.engine import locate_potential
 from popsbounds.errors import InputError
 from popsbounds.export import read_labelled
@@ -288,7 +288,7 @@ def test_labels_of_lammps_leave_out_what_fails():
     frames[1].positions[0] = np.nan
     for number, atoms in enumerate(frames):
         atoms.info["frame"] = number
-    eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+    eam = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
     labelled, failures = label(frames, make_calculator(eam, ["W"]))
     assert [atoms.info["frame"] for atoms in labelled] == [0, 3]
     assert [number for number, _ in failures] == [1, 2]
@@ -296,7 +296,7 @@ def test_labels_of_lammps_leave_out_what_fails():
 
 
 def test_lammps_needs_elements():
-    eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+    eam = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
     with pytest.raises(InputError, match=r"elements: .*\n.*is missing"):
         make_calculator(eam, [])
 
@@ -310,11 +310,11 @@ def test_potential_files_in_folders_with_spaces(tmp_path, monkeypatch):
     atoms = bulk("W")
     energies = []
     for name in ("W_zhou.eam.alloy", "W.eam", f"'{folder}/W.eam'"):
-        atoms.calc = make_calculator(LammpsCalculator(pair_style="eam/alloy", pair_coeff=[f"* * {name} W"]), ["W"])
+        atoms.calc = make_calculator(PairStyle(pair_style="eam/alloy", pair_coeff=[f"* * {name} W"]), ["W"])
         energies.append(atoms.get_potential_energy())
     assert energies[1:] == energies[:1] * 2
     with pytest.raises(InputError, match=r"'Xx\.sw' is neither a file nor shipped"):
-        make_calculator(LammpsCalculator(pair_style="sw", pair_coeff=["* * Xx.sw Si"]), ["Si"])
+        make_calculator(PairStyle(pair_style="sw", pair_coeff=["* * Xx.sw Si"]), ["Si"])
 
 
 # From the configuration.

@@ -8,7 +8,7 @@ from ensembles import RELAX, SETTINGS, fire
 from test_properties import AXIAL, PLANAR, SHEAR, bulk_modulus, numbers, of_member, stiffness
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import Elastic, Formation, LammpsCalculator, Snap
+from popsbounds.config import Elastic, Formation, PairStyle, Snap
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.label import label_frames
 from popsbounds.models import Builder, Recorder
@@ -25,7 +25,7 @@ FORM = SnapModel(Snap(twojmax=6, quadratic=False), ELEMENTS)
 
 @pytest.fixture(scope="module")
 def teacher():
-    eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * NiAlH_jea.eam.alloy Ni Al"])
+    eam = PairStyle(pair_style="eam/alloy", pair_coeff=["* * NiAlH_jea.eam.alloy Ni Al"])
     return make_calculator(eam, ELEMENTS)
 
 

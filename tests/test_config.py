@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from popsbounds.config import MODELS, Fit, load_config, parse_config
+from popsbounds.config import MODELS, Fit, load_config, missing_files, parse_config
 from popsbounds.config_docs import FILES
 from popsbounds.errors import InputError
 from popsbounds.pops import LEVERAGE_FLOOR
@@ -54,14 +54,19 @@ BAD = [
     ("dataset.generate.shares", {"crystals": 1.0}, "dataset.generate.shares.crystals"),
     ("dataset.generate.crystals", ["bbc"], "unknown crystal 'bbc' (did you mean 'bcc'?)"),
     ("dataset.generate.calculator", {"kind": "lammps", "pair_stile": 1}, "pair_stile: unknown key (did you mean"),
-    ("dataset.generate.calculator", {"kind": "vasp"}, "dataset.generate.calculator: "),
-    ("dataset.generate.calculator", {"pair_style": "x"}, "dataset.generate.calculator: "),
+    ("dataset.generate.calculator", {"kind": "vasp"}, "dataset.generate.calculator: `kind` is none of lammps, ase"),
+    ("dataset.generate.calculator", {"pair_style": "x"}, "calculator.pair_coeff: required key is missing"),
     ("dataset.generate.calculator", {"kind": "ase", "name": "GPAW"}, "calculator.name: "),
     ("dataset.checks", {"duplicates": "ignore"}, "dataset.checks.duplicates: "),
     ("descriptors", {"twojmax": 1}, "descriptors.twojmax: "),
     ("descriptors", {"radii": {"Mo": 0.5}}, "descriptors.radii: ['Mo'] not among elements"),
     ("descriptors", {"reference": {"pair_style": "hybrid zbl 4 5", "pair_coeff": ["* *"]}}, "pair_style: a hybrid"),
-    ("fit", {"regularisation": 0}, "fit.regularisation"),
+    ("fit", {"regularisation": 0}, "fit.regularisation: Input should be greater than 0"),
+    ("fit", {"regularisation": "evidnce"}, "fit.regularisation: Input should be 'evidence'"),
+    ("fit", {"posterior": "hypercube", "power": 1.0}, "- fit.power: is for fit.posterior 'gaussian', not 'hypercube'"),
+    ("fit", {"coordinates": "whitened"}, "- fit.coordinates: is for fit.posterior 'hypercube'"),
+    ("reference", {"relax": {"max_steps": 5}}, "- reference.relax: is for a reference.calculator"),
+    ("reference", {"warm_start": ["surface"]}, "- reference.warm_start: is for a reference.calculator"),
     ("fit", {"components": 0}, "fit.components: "),
     ("calibration", {"cases": {"a": {"left_out": ["bulk"], "splits": 2}}}, "splits must be 1"),
     ("dataset.sources", [{"path": "a", "element_shifts_eV": {"Ww": 1.0}}], "dataset.sources[0].element_shifts_eV"),
@@ -69,7 +74,7 @@ BAD = [
     ("ensemble", {"members": 0}, "ensemble.members: "),
     ("properties", {}, "properties: no property"),
     ("material", None, "material: required for properties"),
-    ("descriptors", {"kind": "snp"}, "descriptors: "),
+    ("descriptors", {"kind": "snp"}, "descriptors: `kind` is none of snap, universal"),
     ("descriptors", {"kind": "universal"}, "descriptors.model: required key is missing"),
     ("descriptors", {"kind": "universal", "modle": "mace"}, "descriptors.modle: unknown key (did you mean 'model'?)"),
     ("descriptors", {"kind": "universal", "model": "mace", "twojmax": 8}, "descriptors.twojmax: unknown key"),
@@ -81,7 +86,7 @@ BAD = [
     ("dataset.generate.volume_range", [1.2, 0.8], "`volume_range` [1.2, 0.8] is not in ascending order"),
     ("properties.surface", {"facets": ["000"]}, "'000' is not a facet"),
     ("properties.surface", {"vacuum_A": 3.0}, "properties.surface.vacuum_A: 3.0 Å lets the two faces"),
-    ("properties", {"elastic": {"structures": ["hcp"]}}, "properties.elastic.structures[0]: "),
+    ("properties", {"elastic": {"structures": ["hcp"]}}, "structures[0]: 'hcp' is no cubic crystal"),
     ("properties", {"sia": {"method": "implict"}}, "properties.sia.method[0]: Input should be 'explicit', 'impl"),
     ("properties", {"sia": {"method": []}}, "properties.sia.method: List should have at least 1 item"),
     ("properties", {"sia": {"method": ["auto", "auto"]}}, "properties.sia.method: 'auto' is listed twice"),
@@ -116,6 +121,34 @@ def test_bad_configuration_names_the_key(key, value, message):
         parse_config(changed(key, value), origin="my.yaml")
     assert message in str(caught.value)
     assert str(caught.value).startswith("my.yaml: ")
+
+
+def test_the_kind_of_a_calculator_may_be_left_out():
+    calculator = {"pair_style": "lj/cut 5", "pair_coeff": ["* * 1 1"]}
+    assert parse_config(changed("dataset.generate.calculator", calculator)) == parse_config(GOOD)
+
+
+def test_the_references_tolerances_are_the_members_but_for_those_given():
+    calculator = GOOD["dataset"]["generate"]["calculator"]
+    raw = GOOD | {
+        "propagate": {"relax": {"smax_GPa": 0.5, "max_steps": 7}},
+        "reference": {"calculator": calculator, "relax": {"max_steps": 9}},
+    }
+    found = parse_config(raw).reference_relax
+    assert (found.smax_GPa, found.max_steps) == (0.5, 9)
+    del raw["reference"]["relax"]
+    assert parse_config(raw).reference_relax == parse_config(raw).propagate.relax
+
+
+def test_missing_files_are_named_with_their_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").write_text("")
+    raw = changed("properties", {"formation": {}, "own": {"mine": {"file": "own.py"}}})
+    raw["dataset"]["generate"] |= {"entropy": {}, "known": "known.extxyz"}
+    found = missing_files(parse_config(raw | {"reference": {"table": "values.csv"}}))
+    keys = ["dataset.generate.known", "reference.table", "properties.own.mine.file"]
+    assert [line.partition(":")[0] for line in found] == keys
+    assert not missing_files(parse_config(GOOD | {"reference": {"table": "there.csv"}}))
 
 
 COMPOUND = GOOD | {

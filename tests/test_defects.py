@@ -12,11 +12,11 @@ from ase.optimize import FIRE
 from ase.utils.forcecurve import fit_images
 from ensembles import FORM, RELAX, VOLUME, as_members, fire, make, narrow, wild
 
-from popsbounds.config import Interstitial, Neb, Phonon, TransformationPath
+from popsbounds.config import Interstitial, Neb, Phonon, Transformations
 from popsbounds.descriptors.snap import SnapCalculator
 from popsbounds.engine import load_atoms, new_lammps
 from popsbounds.paths import transformation_path
-from popsbounds.phonons import band_path, displaced_supercells
+from popsbounds.phonons import Phonons, band_path
 from popsbounds.potential import ColdPotential
 from popsbounds.structures import crystal, interstitial, vacancy_hop
 
@@ -115,7 +115,8 @@ def test_phonons_equal_those_of_lammps(tmp_path):
         np.testing.assert_allclose(branches[0]["coordinate"], path.distance)
         bands = np.array([branch["value"] for branch in branches]).T
 
-        (atoms,) = displaced_supercells(crystal("bcc", "W", volume), options.repeats, 1e-9)
+        bulk = crystal("bcc", "W", volume)
+        (atoms,) = Phonons(bulk, options.repeats, 1e-9, mesh=3, points_per_unit=3).supercells
         file = tmp_path / "dynamical_matrix.dat"
         lmp = new_lammps()
         load_atoms(lmp, atoms, ["W"])
@@ -136,7 +137,7 @@ def test_phonons_equal_those_of_lammps(tmp_path):
 
 
 def test_transformation_paths_equal_single_energies():
-    options = TransformationPath(points=9)
+    options = Transformations(points=9)
     mle, thetas = wild(3)
     table = as_members("path", options, mle, thetas)
     assert (table["evaluations"] == 0).all()

@@ -27,7 +27,7 @@ from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 import popsbounds
-from popsbounds.config import OwnProperty as OwnOptions
+from popsbounds.config import Own as OwnOptions
 from popsbounds.config import Universal, parse_config
 from popsbounds.descriptors.universal import UniversalForm
 from popsbounds.preflight import check_inputs
@@ -162,7 +162,7 @@ def project(tmp_path_factory, environment):
     follow(TUTORIAL, folder, environment)
     # Where a page looks at the embedded study's results, the tutorial's stand for them.
     (folder / "results" / "demo").symlink_to("copper")
-    # The study that the configuration's page talks of: its data are generated and labelled.
+    # The study that `docs/data.md` talks of: its data are generated and labelled.
     study = (ROOT / "config" / "gpaw.yaml").read_text().replace("study: gpaw", "study: my_study")
     (folder / "my_study.yaml").write_text(study)
     return folder

@@ -240,7 +240,7 @@ def test_gradient_by_parameter_is_that_of_each_potential():
 # Relaxation.
 
 
-@pytest.mark.parametrize("name", ["fcc", "hcp", "C14", "Al12W"])
+@pytest.mark.parametrize("name", ["fcc", "hcp", "A15", "C14", "Al12W", "mu"])
 def test_relaxed_crystal_is_ases(name):
     found = relax(with_cell(crystal(name, "W", VOLUME)), eam(), TIGHT)
     truth = settled(crystal(name, "W", VOLUME), eam(), cell=True)
@@ -288,7 +288,9 @@ def test_failures_have_a_status_and_a_reason():
         return found.status, found.reason
 
     assert status(Relax(max_steps=2))[0] == "not_converged"
-    assert status(Relax(max_force_eV_per_A=0.1)) == ("unstable", status(Relax(max_force_eV_per_A=0.1))[1])
+    found = status(Relax(max_force_eV_per_A=0.1))
+    assert found[0] == "unstable"
+    assert "a force of" in found[1]
     assert "eV/atom" in status(Relax(max_energy_change_eV=1e-4))[1]
     far = atoms.copy()
     far.positions[3] += 1.0

@@ -16,7 +16,7 @@ from popsbounds.config import (
     Config,
     Ensemble,
     Fit,
-    LammpsCalculator,
+    PairStyle,
     Reference,
     ReferencePotential,
     Snap,
@@ -61,7 +61,7 @@ from popsbounds.properties.surface import SurfaceProperty
 from popsbounds.reference import check_reference_table, read_reference_table
 from popsbounds.statistics import calibration, outside_bounds
 
-EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+EAM = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 WEIGHTS = Weights(energy_scale_eV=0.5, force_scale_eV_per_A=5.0)
 MODEL = SnapModel(
     Snap(twojmax=4, quadratic=False, reference=ReferencePotential(pair_style="zbl 4.0 4.8", pair_coeff=["1 1 74 74"])),
@@ -514,6 +514,10 @@ def test_reference_tables_must_fit_the_study(tmp_path, change, message):
         (("citation", "source"), "column 'citation' is missing"),
         (("522.4", "about 500"), "row 1: value 'about 500' is not a number"),
         (('"Somebody (1977)"', ""), "row 2: no citation"),
+        (("surface,110", ",110"), "row 2: no property"),
+        (("3.2", "inf"), "row 2: value 'inf' is not a number"),
+        (('(1963)"', '(1963)",x'), "more fields than the heading"),
+        (("citation\n", "citation,coordinate\nelastic,bcc,C12,GPa,204.4,Somebody,x\n"), "row 1: coordinate 'x'"),
     ],
 )
 def test_bad_reference_tables_are_refused(tmp_path, change, message):

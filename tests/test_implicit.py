@@ -14,8 +14,7 @@ from ensembles import FORM, RELAX, SETTINGS, VOLUME, learn, make, narrow, wild
 
 from popsbounds import implicit
 from popsbounds.band import Band
-from popsbounds.config import Families, Formation, Interstitial, Neb, Propagate, Surface
-from popsbounds.config import OwnProperty as Own
+from popsbounds.config import Families, Formation, Interstitial, Neb, Own, Propagate, Surface
 from popsbounds.coordinates import Coordinates
 from popsbounds.descriptors.snap import SnapCalculator, SnapRows
 from popsbounds.implicit import Automatic, Implicit, propagate_automatically

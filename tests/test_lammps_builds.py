@@ -17,13 +17,13 @@ TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 ENERGY = """
 import sys
 from ase.build import bulk
-from popsbounds.config import Engine, LammpsCalculator
+from popsbounds.config import Engine, PairStyle
 from popsbounds.calculators import make_calculator
 from popsbounds.engine import check_engine, configure_engine
 
 configure_engine(Engine.model_validate_json(sys.argv[1]))
 check_engine()
-eam = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+eam = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 atoms = bulk("W", cubic=True) * (2, 2, 2)
 atoms.rattle(0.1, seed=1)
 atoms.calc = make_calculator(eam, ["W"])

@@ -8,7 +8,7 @@ import pytest
 from ensembles import learn, make, narrow
 
 from popsbounds.band import BandModel
-from popsbounds.config import Formation, Neb, TransformationPath
+from popsbounds.config import Formation, Neb, Transformations
 from popsbounds.family import Family
 from popsbounds.models import Basin, read_structures, write_models
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING")
 
 PROPERTIES = {
     "formation": Formation(structures=["bcc", "C14"]),
-    "path": TransformationPath(points=5, structures=["tetragonal"]),
+    "path": Transformations(points=5, structures=["tetragonal"]),
     "neb": Neb(repeats=2, images=3, points=5),
 }
 

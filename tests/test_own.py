@@ -10,7 +10,7 @@ from ase.constraints import FixedLine
 from ase.optimize import FIRE
 
 from popsbounds.band import Band
-from popsbounds.config import OwnProperty as Options
+from popsbounds.config import Own as Options
 from popsbounds.config import Propagate, Relax
 from popsbounds.descriptors.snap import SnapCalculator, SnapRows
 from popsbounds.errors import InputError

@@ -106,7 +106,9 @@ def test_the_changelog_has_its_form():
 def test_the_catalogue_finds_what_it_asks_for():
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
-    assert usage["software-stack-deployment"]["conda"]
+    # What the catalogue deploys is no clone, which the environments are installed from.
+    assert usage["software-stack-deployment"] == {"conda": False}
+    assert "pip install --constraint envs/constraints.txt ." in usage["mandatory-flags"]["desc"]
     assert (ROOT / "workflow" / "Snakefile").exists()
     assert (ROOT / "config" / "README.md").exists()
     assert "\n## Usage\n" in (ROOT / "README.md").read_text()

@@ -6,12 +6,12 @@ import spglib
 from ase import Atoms
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import LammpsCalculator
+from popsbounds.config import PairStyle
 from popsbounds.errors import InputError
 from popsbounds.paths import PATHS, path_coordinates, transformation_path
 from popsbounds.structures import crystal, nearest_neighbour_distance
 
-EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+EAM = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 VOLUME = 15.8
 A = (2 * VOLUME) ** (1 / 3)
 SPACE_GROUPS = {"bcc": 229, "fcc": 225, "sc": 221, "hcp": 194}

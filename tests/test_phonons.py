@@ -7,19 +7,20 @@ import pytest
 import yaml
 from ase import units
 from ase.filters import FrechetCellFilter
+from ase.geometry import get_distances
 from ase.optimize import BFGS
 from phonopy import Phonopy
 from phonopy.phonon.spectrum import TetrahedronDOSAccumulator
 from phonopy.structure.atoms import PhonopyAtoms
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import LammpsCalculator
+from popsbounds.config import PairStyle
 from popsbounds.engine import load_atoms, new_lammps, potential_commands
 from popsbounds.errors import InputError
-from popsbounds.phonons import Phonons, band_path, cubic_lattice, displaced_supercells
-from popsbounds.structures import crystal
+from popsbounds.phonons import Phonons, band_path, cubic_lattice
+from popsbounds.structures import crystal, supercell
 
-EAM = LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
+EAM = PairStyle(pair_style="eam/alloy", pair_coeff=["* * W_zhou.eam.alloy W"])
 DISPLACEMENT = 0.01
 # Enough for the frequencies (THz) of any crystal below; imaginary ones are negative.
 GRID = np.arange(-8.0, 14.0, 0.05)
@@ -43,7 +44,7 @@ def tungsten(calculator):
 
 @pytest.fixture(scope="module")
 def phonons(tungsten):
-    return Phonons(tungsten, 4, DISPLACEMENT)
+    return Phonons(tungsten, 4, DISPLACEMENT, mesh=24, points_per_unit=50)
 
 
 def forces(phonons, calculator, scales):
@@ -51,9 +52,9 @@ def forces(phonons, calculator, scales):
     members = []
     for scale in scales:
         members.append([])
-        for supercell in phonons.supercells:
-            atoms = supercell.copy()
-            atoms.set_cell(supercell.cell[:] * scale, scale_atoms=True)
+        for displaced in phonons.supercells:
+            atoms = displaced.copy()
+            atoms.set_cell(displaced.cell[:] * scale, scale_atoms=True)
             atoms.calc = calculator
             members[-1].append(atoms.get_forces())
     return np.array(members)
@@ -90,16 +91,15 @@ def test_lattices_are_recognised_in_any_cell():
             assert a == pytest.approx((16.0 * n_sites) ** (1 / 3))
     for name in ("hcp", "A15", "C15", "Al12W"):
         with pytest.raises(InputError, match="is not bcc or fcc"):
-            displaced_supercells(crystal(name, "W", 16.0), 2, DISPLACEMENT)
+            Phonons(crystal(name, "W", 16.0), 2, DISPLACEMENT, mesh=8, points_per_unit=4)
 
 
 def test_one_atom_is_displaced_by_the_given_length(phonons, tungsten):
-    (supercell,) = displaced_supercells(tungsten, 4, DISPLACEMENT)
-    assert supercell == phonons.supercells[0]
-    (reference,) = displaced_supercells(tungsten, 4, 1e-9)
-    moved = np.linalg.norm(supercell.positions - reference.positions, axis=1)
-    assert len(supercell) == 2 * 4**3
-    assert supercell.get_volume() / len(supercell) == pytest.approx(tungsten.get_volume())
+    (displaced,) = phonons.supercells
+    perfect = supercell("bcc", "W", tungsten.get_volume(), 4)
+    moved = get_distances(displaced.positions, perfect.positions, perfect.cell, perfect.pbc)[1].min(axis=1)
+    assert len(displaced) == 2 * 4**3
+    np.testing.assert_allclose(displaced.cell, perfect.cell)
     np.testing.assert_allclose(np.sort(moved)[-2:], [0, DISPLACEMENT], atol=1e-8)
 
 
@@ -107,10 +107,10 @@ def test_one_atom_is_displaced_by_the_given_length(phonons, tungsten):
 def test_frequencies_equal_those_of_lammps(name, repeats, calculator, tmp_path):
     """At q-points commensurate with the supercell, where the force constants' range does not matter."""
     start = crystal(name, "W", 15.8)
-    phonons = Phonons(start, repeats, DISPLACEMENT, points_per_unit=4)
+    phonons = Phonons(start, repeats, DISPLACEMENT, mesh=8, points_per_unit=4)
     bands = phonons.bands(force_constants(phonons, calculator, 1.0))[0]
 
-    (atoms,) = displaced_supercells(start, repeats, 1e-9)
+    (atoms,) = Phonons(start, repeats, 1e-9, mesh=8, points_per_unit=4).supercells
     lmp = new_lammps()
     load_atoms(lmp, atoms, ["W"])
     lmp.commands_list(
@@ -139,7 +139,7 @@ def test_frequencies_equal_those_of_lammps(name, repeats, calculator, tmp_path):
 def test_members_together_equal_phonopy_alone(name, centring, repeats, calculator):
     """For any forces: also where they break Newton's third law or the symmetry."""
     start = crystal(name, "W", 15.8)
-    phonons = Phonons(start, repeats, DISPLACEMENT, mesh=8)
+    phonons = Phonons(start, repeats, DISPLACEMENT, mesh=8, points_per_unit=50)
     scales = np.array([0.97, 1.0, 1.04])
     members = forces(phonons, calculator, scales)
     members[1:] += 0.02 * np.random.default_rng(1).normal(size=members[1:].shape)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import fakes
 import numpy as np
 import pytest
+import yaml
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 from ensembles import eam
 
 from popsbounds.config import Relax, load_config, parse_config, read_yaml
 from popsbounds.coordinates import displacement_basis
+from popsbounds.descriptors.forms import make_form
+from popsbounds.descriptors.universal import Evaluation
 from popsbounds.models import Recorder
-from popsbounds.plan import Speeds, count_jobs, count_rows, expect, listen, measured
+from popsbounds.plan import Speeds, batch_size, count_jobs, count_rows, describe, expect, listen, measured, probe
 from popsbounds.properties import make_property
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
-SPEEDS = Speeds((1e-3, 1e-4), (1e-2, 1e-3), (1e-3, 1e-5), 1e-11, 1.0)
+SPEEDS = Speeds(
+    force_call=(1e-3, 1e-4), descriptors=(1e-2, 1e-3), energy_row=(1e-2, 1e-3), reference=(1e-3, 1e-5),
+    label=(1e-3, 1e-5), flop=1e-11, start=1.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["formation", "elastic", "sia", "surface", "phonon", "neb", "path"])
@@ -49,7 +62,7 @@ def test_costs_grow_as_the_work_does():
 
     def cpu(**changes):
         config = parse_config(raw | changes)
-        table = expect(config, jobs, count_rows(config), SPEEDS)
+        table = expect(config, make_form(config), jobs, count_rows(config), SPEEDS)
         assert table.groupby("rule")["jobs"].sum().to_dict() == jobs
         return (table["cpu_s"] - table["jobs"] * SPEEDS.start).groupby(table["rule"]).sum()
 
@@ -59,6 +72,82 @@ def test_costs_grow_as_the_work_does():
     quadratic = cpu(descriptors=raw["descriptors"] | {"quadratic": True})
     linear, all_of_them = 31, 31 + 30 * 31 / 2
     assert quadratic["accumulate_moments"] == pytest.approx(few["accumulate_moments"] * (all_of_them / linear) ** 2)
+
+
+def test_advice_on_the_batch_size_does_not_depend_on_the_present_one(tmp_path):
+    raw, found = read_yaml(TINY) | {"ensemble": {"members": 40}}, set()
+    for size in (1, 40):
+        raw["propagate"] = {"batch_size": size}
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(raw))
+        config, dear = parse_config(raw), replace(SPEEDS, force_call=(2.0, 0.0))
+        table = expect(config, make_form(config), count_jobs(path), count_rows(config), dear)
+        found.add(batch_size(config, table, dear))
+    (advice,) = found
+    assert 1 < advice < 40
+
+
+def test_each_calculator_is_timed_for_its_own_work():
+    raw = read_yaml(TINY)
+    other = {"kind": "ase", "name": "fakes.Springs"}
+    generate = raw["dataset"]["generate"] | {"calculator": other}
+    dft = parse_config(raw | {"dataset": raw["dataset"] | {"generate": generate}})
+    speeds = probe(dft, make_form(dft))
+    assert speeds.label is None
+    assert min(speeds.reference) >= 0
+    assert max(speeds.reference) > 0
+    jobs = {"label_frames": 2, "compute_reference": 7}
+    table = expect(dft, make_form(dft), jobs, count_rows(dft), speeds).groupby("rule")["cpu_s"].sum()
+    assert table["label_frames"] == pytest.approx(2 * speeds.start)
+    assert table["compute_reference"] > 7 * speeds.start
+    turned = parse_config(raw | {"reference": {"calculator": other}})
+    assert probe(turned, make_form(turned)).reference is None
+
+
+class Sum(fakes.Cramped):
+    """A universal potential with gradients, which counts how often it is loaded."""
+
+    loaded: ClassVar[list[str]] = []
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        self.loaded.append(device)
+
+    def evaluate(self, batch, gradients):
+        import torch
+
+        if not gradients:
+            return super().evaluate(batch, gradients)
+        (atoms,) = batch
+        strain = torch.zeros((3, 3), dtype=torch.float64, requires_grad=True)
+        places = torch.tensor(atoms.positions, requires_grad=True)
+        squares = ((places @ (torch.eye(3) + strain)) ** 2).sum(dim=1, keepdim=True)
+        return Evaluation([squares.sum()], [squares], places, strain)
+
+
+@pytest.mark.parametrize("elements", [[], ["O"]])
+def test_a_universal_study_without_a_material(tmp_path, monkeypatch, elements):
+    pytest.importorskip("torch", reason="PyTorch is optional")
+    frames = [Atoms("O2", [[0, 0, 0], [0, 0, 1.2 + k / 100]], cell=[4, 4, 5], pbc=True) for k in range(20)]
+    for k, atoms in enumerate(frames):
+        atoms.calc = SinglePointCalculator(atoms, energy=-9.0 + k / 50)
+    write(tmp_path / "train.extxyz", frames)
+    raw = {
+        "study": "universal",
+        "elements": elements,
+        "dataset": {"sources": [{"path": str(tmp_path / "train.extxyz")}], "limits": {"max_force_eV_per_A": 9.0}},
+        "descriptors": {"kind": "universal", "model": "test_plan.Sum", "device": "cpu"},
+    }
+    path = tmp_path / "universal.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(ROOT)
+    Sum.loaded.clear()
+    text = describe(parse_config(raw), path, cores=2)
+    assert Sum.loaded == ["cpu"]
+    assert "compute_descriptors" in text
+    assert "dataset.limits" in text
+    assert "propagate.batch_size" not in text
 
 
 def test_what_has_been_run_is_read_from_the_logs(tmp_path):

@@ -12,12 +12,19 @@ from ase.calculators.emt import EMT
 from ensembles import EAM, RELAX, VOLUME, eam, learn, make, wild
 from fakes import OnlyCrowds
 
-from popsbounds.config import Elastic, Formation, Interstitial, Neb, Surface, TransformationPath, parse_config
+from popsbounds.config import Elastic, Formation, Interstitial, Neb, Surface, Transformations, parse_config
 from popsbounds.errors import InputError
 from popsbounds.export import read_labelled, write_labelled, write_provenance, write_reference
 from popsbounds.label import compare_labels, label_frames
 from popsbounds.member import evaluate_models
-from popsbounds.reference import WarmRecorder, check_reference_table, read_reference_table, reference_values, with_table
+from popsbounds.reference import (
+    WarmRecorder,
+    check_reference_table,
+    read_reference_table,
+    reference_values,
+    warm_starts,
+    with_table,
+)
 from popsbounds.structures import interstitial
 
 CONFIG = parse_config(
@@ -49,7 +56,7 @@ def test_a_warm_start_finds_the_same_minima_in_fewer_calls(name, options, share)
     potential = eam()
     cold, _ = reference_values(name, prop, potential, RELAX)
     calls = potential.calls
-    warm, structures = reference_values(name, prop, potential, RELAX, models, mle)
+    warm, structures = reference_values(name, prop, potential, RELAX, warm_starts(models, mle))
     assert (warm["status"] == "ok").all(), warm.to_string()
     assert set(structures) >= set(warm["structure"]) - {"vacancy_hop"}
     assert potential.calls - calls < share * calls
@@ -64,7 +71,7 @@ def test_a_warm_start_counts_unstable_modes_under_the_reference_itself():
     mle, _ = wild(1)
     prop = make("sia", Interstitial(structures=["100", "TS"], repeats=2))
     _, models = learn(prop, "sia", mle, mle[None])
-    cold, warm = (reference_values("sia", prop, eam(), RELAX, *start)[0] for start in ((), (models, mle)))
+    cold, warm = (reference_values("sia", prop, eam(), RELAX, starts)[0] for starts in (None, warm_starts(models, mle)))
     of_cold, of_warm = (t[t["quantity"] == "hessian_index"]["value"].tolist() for t in (cold, warm))
     assert of_cold == of_warm
     # From forces of its own, not from what is known of the MLE.
@@ -80,7 +87,7 @@ def test_an_exported_table_gives_back_every_value(tmp_path):
     path = tmp_path / "reference.csv"
     computed = {
         name: reference_values(name, make(name, options), eam(), RELAX)[0]
-        for name, options in (("path", TransformationPath(points=5)), ("elastic", Elastic()))
+        for name, options in (("path", Transformations(points=5)), ("elastic", Elastic()))
     }
     lost = computed["elastic"].assign(status="failed", value=np.nan).iloc[:1].assign(structure="fcc")
     write_reference(path, CONFIG, pd.concat([*computed.values(), lost]))
@@ -88,7 +95,7 @@ def test_an_exported_table_gives_back_every_value(tmp_path):
     compared = ["property", "structure", "quantity", "unit", "coordinate", "value", "status"]
     for name, values in computed.items():
         pd.testing.assert_frame_equal(read_reference_table(path, name)[compared], values[compared], check_exact=True)
-    check_reference_table(path, {"path": make("path", TransformationPath(points=5))})
+    check_reference_table(path, {"path": make("path", Transformations(points=5))})
     given = with_table(computed["path"].iloc[:0], path, computed["path"])
     assert given["coordinate"].nunique() > 4
     # The same curve at other points cannot be compared.

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from popsbounds import statistics
 from popsbounds.config import load_config
-from popsbounds.findings import axes_holding, failure_reasons, missed_references, variance_by_group
+from popsbounds.findings import axes_holding, failure_reasons, missed_references, out_of_proportion, variance_by
 from popsbounds.page import FIGURE_TITLES, page
 from popsbounds.plotting import FIGURES
 from popsbounds.plotting.style import save
@@ -137,6 +137,7 @@ def test_the_summary_says_what_the_tables_say(written, study):
     energies, forces = study.tables["calibration"].to_dict("records")
     assert f"{energies['MAE']:.3g} eV/atom {forces['MAE']:.3g} eV/Å" in text
     assert re.search(r"[\d.]+ % of energies [\d.]+ % of forces outside As promised", text)
+    assert "at most 4.88 % is promised (2/(M + 1) of 40 members)" in text
     assert "4 of 5 inside" in text  # the curve's points are counted apart
     assert f"39 of {N_MEMBERS}" in text
     outside = missed_references(study.tables["bounds"]).set_index("property")
@@ -157,9 +158,17 @@ def test_reasons_are_counted_without_their_numbers(study):
 
 
 def test_shares_of_groups_and_axes():
-    table = variance_by_group(drivers()).set_index("name")
-    assert table["of_rows"].to_dict() == {"slab": 0.1, "crystal": 0.9}
-    assert table["surface"].to_dict() == pytest.approx({"slab": 0.8, "crystal": 0.2})
+    sizes, shares = variance_by(drivers(), "group")
+    assert sizes["of_rows"].to_dict() == {"slab": 0.1, "crystal": 0.9}
+    assert shares["surface"].to_dict() == pytest.approx({"slab": 0.8, "crystal": 0.2})
+    assert out_of_proportion(sizes, shares)["surface"].to_dict() == {"slab": True, "crystal": False}
+    sizes, shares = variance_by(drivers(), "kind")
+    assert sizes.loc["energy", "of_rows"] == 0.1
+    assert shares.loc["energy", "surface"] == pytest.approx(0.3)
+    # The user's own properties may have any name.
+    names = drivers().replace({"property": {"surface": "n_rows"}})
+    both = pd.concat([drivers(), names, names.replace({"n_rows": "name"})], ignore_index=True)
+    assert {*variance_by(both, "group")[1]} == {"surface", "n_rows", "name"}
     assert axes_holding(drivers()).tolist() == [2, 2]
     assert axes_holding(drivers(), 0.6).tolist() == [1, 1]
     few = drivers()
@@ -176,7 +185,7 @@ def test_names_from_the_data_are_text(written):
 
 def test_every_member_is_in_a_histogram(written, study):
     found = embedded(written)["spreads"]
-    assert [(one["property"], one["quantity"], one["unit"]) for one in found] == [
+    assert [(one["label"], one["quantity"], one["unit"]) for one in found] == [
         ("surface", "surface energy", "J/m²"),
         ("surface", "energy", "eV"),
     ]  # no curves
@@ -220,6 +229,47 @@ def test_without_properties(figures):
     assert [*embedded(written)["tables"]] == ["calibration"]
 
 
+def test_where_every_member_fails(figures):
+    properties = tidy({"110": (3.02, 3.0)}, "surface", "surface_energy", "J/m2")
+    lost = properties["source"] == "member"
+    properties = properties.assign(value=properties["value"].mask(lost), status=properties["status"].mask(lost, "lost"))
+    text = words(page(make_study(properties), figures))
+    assert "Nothing to compare No reference has bounds of any width beside it." in text
+    assert "No references" not in text
+    assert f"0 of {N_MEMBERS} Some failed" in text
+    assert "missing where all failed" in text
+
+
+def test_one_member_alone_has_no_spread(figures):
+    properties = tidy({"110": (3.02, 3.0)}, "surface", "surface_energy", "J/m2")
+    properties = properties[properties["member"].fillna(0) == 0]
+    written = page(make_study(properties), figures)
+    line = re.search(r'<td class="n">(.*?)</td><td class="n">(.*?)</td>', written.split("surface energy</td>")[1])
+    assert line.groups() == ("", "")  # std and width/|MLE|, no bare unit
+
+
+def test_energies_alone(figures):
+    calibration = held_out().query("kind == 'energy'").assign(error_over_std=np.nan)
+    text = words(page(make_study(None, calibration=calibration), figures))
+    assert "Energies that the fit has not seen" in text
+    assert "forces" not in text.split("Figures")[1].split("What the words mean")[0].lower()
+    assert "Mean error over mean std" not in text
+
+
+def test_a_study_that_names_no_elements_has_a_title(figures):
+    study = make_study(None)
+    raw = study.config.model_copy(update={"elements": []})
+    subtitle = re.search(r'class="subtitle">(.*?)<', page(SimpleNamespace(**vars(study) | {"config": raw}), figures))
+    assert subtitle.group(1).startswith("SNAP with 31 parameters · ")
+
+
+def test_a_promise_that_the_study_asks_for(figures):
+    study = make_study(None, calibration=held_out(posterior="gaussian"))
+    fit = study.config.fit.model_copy(update={"posterior": "gaussian", "violation": 0.2})
+    study.config = study.config.model_copy(update={"fit": fit})
+    assert "at most 20 % is promised (fit.violation)" in words(page(study, figures))
+
+
 def test_without_references(figures):
     properties = tidy({"110": (None, 3.0), "100": (None, 3.5)}, "surface", "surface_energy", "J/m2")
     text = words(page(make_study(properties), figures))
@@ -254,6 +304,25 @@ addEventListener("load", () => setTimeout(() => {
   head.querySelector("button").click();
   seen.twice = [head.getAttribute("aria-sort"), values()];
   seen.rows = document.querySelectorAll("#chart .row").length;
+  const search = box.querySelector("[type=search]");
+  search.value = "-7.5";
+  search.dispatchEvent(new Event("input"));
+  seen.filtered = values();
+  const pick = (name, value) => {
+    const element = document.getElementById(`pick-${name}`);
+    if (element.type === "checkbox") element.checked = value; else element.value = value;
+    element.dispatchEvent(new Event("change"));
+  };
+  seen.properties = [...document.getElementById("pick-property").options].map((option) => option.textContent);
+  seen.quantities = seen.properties.map((_, k) => {
+    pick("property", k);
+    return [...document.getElementById("pick-quantity").options].map((option) => option.textContent);
+  });
+  pick("property", 2);
+  pick("relative", true);
+  seen.without = [document.querySelectorAll("#chart .row").length, document.getElementById("not-shown").textContent];
+  pick("relative", false);
+  pick("property", 0);
   const quantity = document.getElementById("pick-quantity");
   seen.before = document.getElementById("chart-title").textContent;
   quantity.value = 1;
@@ -267,7 +336,9 @@ addEventListener("load", () => setTimeout(() => {
   document.querySelector("#members rect[fill=transparent]").dispatchEvent(point);
   const tip = document.getElementById("tip");
   seen.tip = tip.hidden ? "" : tip.textContent;
+  seen.counts = [...document.querySelectorAll("#counts li")].map((line) => line.textContent);
   document.getElementById("theme").click();
+  seen.page = getComputedStyle(document.body).backgroundColor;
   seen.theme = document.documentElement.dataset.theme;
   seen.images = [...document.images].map((image) => image.naturalWidth);
   seen.width = [document.documentElement.scrollWidth, innerWidth];
@@ -285,7 +356,12 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium, chromium-browser or google-chrome on the PATH")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser(written, tmp_path, width):
+def test_in_a_browser(study, figures, tmp_path, width):
+    # Two properties with one label, of which one has structures without a reference.
+    hop = tidy({"vacancy_hop": (1.7, 1.7)}, "neb", "barrier", "eV")
+    own = {"a": (-7.0, -7.0), "b": (None, -7.5), "c": (None, -8.0)}
+    properties = pd.concat([study.tables["properties"], hop, tidy(own, "vacancy", "charge", "1")], ignore_index=True)
+    written = page(make_study(properties), figures)
     window = tmp_path / "window.html"
     window.write_text(WINDOW.format(width=width))
     file = tmp_path / "report.html"
@@ -304,16 +380,21 @@ def test_in_a_browser(written, tmp_path, width):
     assert found, done.stderr[-2000:]
     seen = json.loads(html.unescape(found.group(1)))
     assert seen["errors"] == []
-    numbers = [-2, -1.5, 3, 3.5, 3.7]
+    numbers = [-8, -7.5, -7, -2, -1.5, 1.7, 3, 3.5, 3.7]
     (first, up), (second, down) = seen["once"], seen["twice"]
     assert (first, second) == ("ascending", "descending")
     assert [float(x.replace("−", "-")) for x in up] == numbers
     assert [float(x.replace("−", "-")) for x in down] == numbers[::-1]
+    assert seen["filtered"] == ["−7.5"]
+    assert seen["properties"] == ["surface", "vacancy", "vacancy"]
+    assert seen["quantities"] == [["surface energy", "energy"], ["barrier"], ["charge"]]
+    assert seen["without"] == [1, "2 without a reference are not shown"]
     assert (seen["before"], seen["after"]) == ("Bounds: surface, surface energy", "Bounds: surface, energy")
     assert (seen["rows"], seen["rowsAfter"]) == (3, 2)
     assert seen["chosen"] == "Members: (100)"
     assert f"of {N_MEMBERS - 1} members" in seen["tip"]
-    assert seen["theme"] in ("dark", "light")
+    assert sum(int(re.search(r": (\d+) of", line).group(1)) for line in seen["counts"]) == N_MEMBERS - 1
+    assert seen["page"] == {"dark": "rgb(18, 22, 26)", "light": "rgb(250, 250, 248)"}[seen["theme"]]
     assert len(seen["images"]) == 3
     assert min(seen["images"]) > 0
     assert seen["width"][0] <= seen["width"][1] == width

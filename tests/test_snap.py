@@ -10,7 +10,7 @@ from ase.calculators.calculator import CalculationFailed
 from scipy.spatial.transform import Rotation
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, LammpsCalculator, ReferencePotential, Snap
+from popsbounds.config import AseCalculator, PairStyle, ReferencePotential, Snap
 from popsbounds.descriptors.snap import SnapCalculator, SnapModel, SnapRows
 from popsbounds.engine import locate_potential, new_lammps
 from popsbounds.errors import InputError
@@ -96,7 +96,7 @@ def test_swapped_parameters_equal_a_fresh_calculator():
 
 def test_forces_and_stress_are_derivatives_of_the_energy():
     atoms = distorted(["W"], 3)
-    atoms.calc = make_calculator(LammpsCalculator(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
+    atoms.calc = make_calculator(PairStyle(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
     forces, stress = atoms.get_forces(), atoms.get_stress(voigt=False)
     step = 1e-4
 
@@ -129,14 +129,14 @@ def test_forces_and_stress_are_derivatives_of_the_energy():
 def test_cells_far_smaller_than_the_cutoff_equal_their_supercells():
     one = bulk("W", "bcc", a=3.1)
     many = one * (4, 3, 2)
-    calculator = make_calculator(LammpsCalculator(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
+    calculator = make_calculator(PairStyle(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
     one.calc = many.calc = calculator
     assert many.get_potential_energy() / len(many) == pytest.approx(one.get_potential_energy(), abs=1e-10)
 
 
 def test_a_failing_configuration_raises_and_the_engine_lives_on():
     atoms = distorted(["W"], 0)
-    calculator = make_calculator(LammpsCalculator(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
+    calculator = make_calculator(PairStyle(pair_style=EAM.pair_style, pair_coeff=EAM.pair_coeff), ["W"])
     atoms.calc = calculator
     before = atoms.get_potential_energy()
     broken = atoms.copy()
@@ -177,7 +177,7 @@ def test_files_of_a_member_run_in_plain_lammps(tmp_path):
 
 def test_missing_potential_files_and_calculators_are_named():
     with pytest.raises(InputError, match=r"no_such\.eam\.alloy"):
-        make_calculator(LammpsCalculator(pair_style="eam/alloy", pair_coeff=["* * no_such.eam.alloy W"]), ["W"])
+        make_calculator(PairStyle(pair_style="eam/alloy", pair_coeff=["* * no_such.eam.alloy W"]), ["W"])
     with pytest.raises(InputError, match=r"no_such_module\.Thing"):
         make_calculator(AseCalculator(kind="ase", name="no_such_module.Thing"), ["W"])
     with pytest.raises(InputError, match="refuses its arguments"):

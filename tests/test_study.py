@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 import popsbounds
-from popsbounds.catalogue import catalogue, plain
+from popsbounds.catalogue import catalogue, plain, tables
 from popsbounds.config import parse_config
 from popsbounds.errors import InputError
 from popsbounds.plotting import FIGURES
@@ -57,6 +58,17 @@ def test_tables_are_read_when_asked_for_and_once(folder):
         study.tables["bound"]
 
 
+def test_what_an_earlier_configuration_left_is_not_of_the_study(folder):
+    shutil.copy(folder / "tables" / "bounds.parquet", folder / "tables" / "environments.parquet")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"descriptors": {"kind": "universal", "model": "chgnet"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    study = popsbounds.load_study(folder)
+    assert list(study.tables) == ["bounds"]
+    with pytest.raises(KeyError, match="no table environments"):
+        study.tables["environments"]
+
+
 def test_figures_are_drawn_with_or_without_their_number(folder, tmp_path):
     study = popsbounds.load_study(folder)
     assert study.figures == ["formation_energy", "volume", "bulk_modulus", "own_fault"]
@@ -88,8 +100,33 @@ def test_importing_the_package_imports_nothing_heavy():
         popsbounds.load_studies  # noqa: B018
 
 
+TINY = ROOT / "tests" / "studies" / "tiny.yaml"
+
+
+@pytest.mark.parametrize(
+    ("properties", "ranks", "ways", "analytic"),
+    [
+        ({"own": {"mine": {"file": "mine.py"}}}, True, False, True),
+        ({"elastic": {"method": ["explicit", "implicit"]}}, False, False, True),
+        ({"formation": {"structures": ["bcc", "fcc"], "method": ["implicit", "auto"]}}, False, False, True),
+        ({"formation": {"method": ["explicit", "auto"]}}, True, True, True),
+        ({"phonon": {"method": ["explicit", "implicit"]}}, False, False, False),
+    ],
+)
+def test_figures_have_something_to_show(properties, ranks, ways, analytic):
+    figures = catalogue(parse_config(yaml.safe_load(TINY.read_text()) | {"properties": properties, "reference": {}}))
+    found = [name in figures for name in ("fig07_spearman", "fig16_implicit", "fig17_sampling")]
+    assert found == [ranks, ways, analytic]
+
+
+def test_figures_are_drawn_from_tables_of_the_study():
+    config = parse_config(yaml.safe_load(TINY.read_text()))
+    on_demand = {"posteriors"}
+    assert {name for names in catalogue(config).values() for name in names} - on_demand <= set(tables(config))
+
+
 def test_every_function_that_draws_is_in_the_catalogue():
-    raw = yaml.safe_load((ROOT / "tests" / "studies" / "tiny.yaml").read_text())
+    raw = yaml.safe_load(TINY.read_text())
     raw["properties"]["own"] = {"mine": {"file": "mine.py"}}
     names = {re.sub("^own_.*", "own", plain(name)) for name in catalogue(parse_config(raw))}
     assert names == set(FIGURES)

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from popsbounds.config import load_config
+from popsbounds.descriptors.forms import make_form
 from popsbounds.plan import count_jobs, count_rows, expect, measured, probe
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,9 @@ WITHIN = 1.5
 def main() -> None:
     config = load_config(STUDY)
     with tempfile.TemporaryDirectory() as folder:
-        planned = expect(config, count_jobs(STUDY), count_rows(config), probe(config)).set_index(["rule", "property"])
+        form = make_form(config)
+        planned = expect(config, form, count_jobs(STUDY), count_rows(config), probe(config, form))
+        planned = planned.set_index(["rule", "property"])
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
         # One job at a time: what runs beside a job slows it.
         command += ["--configfile", STUDY, "--cores", "1", "--quiet"]

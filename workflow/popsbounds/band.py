@@ -284,7 +284,7 @@ class MemberBand:
         Returns
         -------
         Band
-            In the member's own cell; with a status where it fails.
+            Its status says why it is not ok, if it is not.
         """
         coordinates, n = self.model.coordinates, len(self.model.coordinates)
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]
@@ -340,10 +340,10 @@ class MemberBand:
 
         Returns
         -------
-        band : Band
-            In the member's own cell; with a status where the models have no path.
-        q : list of ndarray
-            Coordinates of the images that are modelled, shape (k,) each, for `check`.
+        path : Band
+            Its status says why it is not ok, if it is not.
+        coordinates : list of ndarray
+            Of each image that is modelled.
         """
         coordinates, strain = self.model.coordinates, [scale - 1]
         q: list[np.ndarray] = [np.zeros(c.size) for c in coordinates]

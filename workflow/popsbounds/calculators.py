@@ -16,9 +16,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
 
-from popsbounds.config import AseCalculator, LammpsCalculator
-from popsbounds.engine import LammpsCalculator as LiveLammps
-from popsbounds.engine import potential_commands
+from popsbounds.config import AseCalculator, PairStyle
+from popsbounds.engine import LammpsCalculator, potential_commands
 from popsbounds.errors import InputError
 from popsbounds.files import replacing
 from popsbounds.live import EvaluatedCalculator
@@ -122,7 +121,7 @@ def _within(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequence[str]) -> Calculator:
+def make_calculator(settings: PairStyle | AseCalculator, elements: Sequence[str]) -> Calculator:
     """Make a calculator.
 
     Parameters
@@ -137,10 +136,10 @@ def make_calculator(settings: LammpsCalculator | AseCalculator, elements: Sequen
     InputError
         A potential file or a Python class cannot be found, or refuses its arguments; or LAMMPS is given no elements.
     """
-    if isinstance(settings, LammpsCalculator):
+    if isinstance(settings, PairStyle):
         if not elements:
             raise InputError("elements", ["is missing: a calculator of LAMMPS needs the order of its atom types"])
-        return LiveLammps(elements, potential_commands(settings.pair_style, settings.pair_coeff))
+        return LammpsCalculator(elements, potential_commands(settings.pair_style, settings.pair_coeff))
     module, _, name = settings.name.rpartition(".")
     try:
         factory = getattr(importlib.import_module(module), name)

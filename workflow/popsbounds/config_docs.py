@@ -6,6 +6,8 @@ Run ``python -m popsbounds.config_docs`` in the project's root after a change of
 
 from __future__ import annotations
 
+import inspect
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from popsbounds.config import Config, Crystal, Element, Facet, Section
+from popsbounds.config import Config, Crystal, Element, Facet, Propagated, Properties, Section
 
 __all__ = ["FILES", "readme", "schema"]
 
@@ -26,7 +28,7 @@ A study is one YAML file. Everything it makes goes to `results/<study>/`.
 
 ```bash
 make run                                          # config/demo.yaml, the default
-make run STUDY=tungsten                           # config/tungsten.yaml
+make run STUDY=standin                            # config/standin.yaml
 snakemake --cores all --configfile my_study.yaml  # any file
 ```
 
@@ -37,6 +39,7 @@ folder Snakemake is started in. Unknown keys, wrong types and impossible combina
 Your own data, in a file that ASE reads, for any element:
 
 ```yaml
+# yaml-language-server: $schema=../workflow/schemas/config.schema.yaml
 study: my_copper
 elements: [Cu]
 dataset:
@@ -50,38 +53,14 @@ properties:
   surface: {bulk: fcc, facets: ["100", "110", "111"]}
 ```
 
-No data yet: the workflow generates frames that maximise the entropy of their descriptors, without any choice of
-structures, and labels them with any calculator of ASE, one batch a job (a whole study, with
-GPAW, is `config/gpaw.yaml`).
+The first line is for editors, and may be left out: `workflow/schemas/config.schema.yaml` is the schema of a study, here
+as seen from `config/`, by which an editor with a YAML language server completes keys and marks mistakes.
 
-```yaml
-dataset:
-  generate:
-    frames: 2000
-    max_atoms: 8
-    entropy: {}
-    batches: 100
-    calculator:
-      kind: ase
-      name: ase.calculators.vasp.Vasp
-      timeout_s: 3600
-      arguments: {xc: PBE, encut: 400, kspacing: 0.2, ismear: 1, sigma: 0.2, ediff: 1.0e-5, command: mpirun vasp_std}
-```
+Without data, the workflow generates frames and labels them with any calculator of ASE:
+[docs/data.md](../docs/data.md#labels-from-your-own-code). Some of the studies here read data that are not shipped:
+[docs/data.md](../docs/data.md#data-that-are-not-shipped).
 
-For Quantum ESPRESSO, `name: ase.calculators.espresso.Espresso` with `arguments: {pseudopotentials: {Cu: Cu.upf},
-input_data: {system: {ecutwfc: 60}}, kspacing: 0.03}`; where its programs and pseudopotentials lie is told to ASE in the
-section `[espresso]` of its own configuration file. Every structure is computed in a temporary folder of its own; the
-energy taken is the one that the forces are derivatives of (the free energy, where occupations are smeared), and results
-are kept by content in `cache`: whatever stops a run, no structure is computed twice. Frames that the calculator fails
-on are left out and listed, with the reason, in `results/<study>/dataset/unlabelled.csv`.
-
-```bash
-snakemake --configfile my_study.yaml --cores 8 results/my_study/export/labelled.extxyz.xz  # frames and labels, to keep
-snakemake --configfile my_study.yaml --cores 8 results/my_study/export/check_labels.csv    # beside tighter settings
-snakemake --configfile my_study.yaml --cores 8 results/my_study/export/reference.csv       # references, for `table`
-```
-
-This page is made from the model in `workflow/popsbounds/config.py` by `make docs`.
+This page and the schema are made from the model in `workflow/popsbounds/config.py` by `make docs`.
 """
 
 _NAMED = {id(Element): "element symbol", id(Crystal): "crystal name", id(Facet): 'facet, such as `"110"`'}
@@ -129,30 +108,54 @@ def _default(field: FieldInfo) -> str:
     return f"`{shown}`"
 
 
-def _tables(model: type[Section], path: str, kind: str = "") -> Iterator[str]:
-    """Heading, description and key table of a section, then those of its own sections."""
-    yield f"## `{path or 'top level'}`{kind}\n\n{(model.__doc__ or '').strip()}\n"
+def _anchor(heading: str) -> str:
+    """Anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _rows(model: type[Section]) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Name, field and meaning of a section's keys; of what every property has, only what differs."""
+    for name, field in model.model_fields.items():
+        shares = issubclass(model, Propagated) and model is not Propagated
+        common = Propagated.model_fields.get(name) if shares else None
+        if common is None:
+            yield name, field, field.description or ""
+        elif common.default != field.default:
+            yield name, field, "As in every property."
+
+
+def _tables(model: type[Section], heading: str, path: str, printed: dict[type[Section], str]) -> Iterator[str]:
+    """Heading, description and key table of a section, then those of its own sections that are not printed yet."""
+    printed[model] = heading
+    about = "Keys that every property has." if model is Propagated else inspect.cleandoc(model.__doc__ or "")
+    yield f"## {heading}\n\n{about}\n"
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     nested = []
-    for name, field in model.model_fields.items():
+    for name, field, meaning in _rows(model):
         annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         named = next((a for a in (Element, Crystal, Facet) if a == annotation), None)
         words = _type_name(named or field.annotation)
-        lines.append(f"| `{name}` | {words} | {_default(field)} | {field.description or ''} |")
         containers: dict[Any, str] = {list: "[]", dict: ".<name>"}
-        several = containers.get(get_origin(field.annotation), "")
+        where = f"{path}.{name}{containers.get(get_origin(field.annotation), '')}".lstrip(".")
         sections = _sections(field.annotation)
+        if sections and sections[0] in printed:
+            seen = printed[sections[0]]
+            words += f", as in [{seen.partition(',')[0]}](#{_anchor(seen)})"
+        lines.append(f"| `{name}` | {words} | {_default(field)} | {meaning} |")
         for section in sections:
             choice = f", kind `{get_args(section.model_fields['kind'].annotation)[0]}`" if len(sections) > 1 else ""
-            nested.append((section, f"{path}.{name}{several}".lstrip("."), choice))
+            nested.append((section, f"`{where}`{choice}", where))
     yield "\n".join(lines) + "\n"
-    for section, where, choice in nested:
-        yield from _tables(section, where, choice)
+    if model is Properties:
+        nested.insert(0, (Propagated, f"`{path}.<property>`", path))
+    for section, title, where in nested:
+        if section not in printed:
+            yield from _tables(section, title, where, printed)
 
 
 def readme() -> str:
     """Text of `config/README.md`."""
-    return "\n".join([_INTRODUCTION, *_tables(Config, "")])
+    return "\n".join([_INTRODUCTION, *_tables(Config, "Top level", "", {})])
 
 
 def schema() -> str:

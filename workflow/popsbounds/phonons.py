@@ -24,7 +24,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from popsbounds.errors import InputError
 
-__all__ = ["BandPath", "Phonons", "band_path", "cubic_lattice", "displaced_supercells"]
+__all__ = ["BandPath", "Phonons", "band_path", "cubic_lattice"]
 
 # Modes below this frequency (THz) count as imaginary; those at Γ are zero to some 1e-6 only.
 _IMAGINARY = -1e-3
@@ -181,28 +181,6 @@ def _as_atoms(phonopy: Phonopy) -> list[Atoms]:
     ]
 
 
-def displaced_supercells(crystal: Atoms, repeats: int, displacement_A: float) -> list[Atoms]:
-    """Supercells whose forces are all that the phonons need, by symmetry.
-
-    Parameters
-    ----------
-    crystal
-        bcc or fcc, in any cell.
-    repeats
-        Number of conventional cells along each axis.
-    displacement_A
-        Length of the displacement of the one atom (Å).
-
-    Returns
-    -------
-    list of Atoms
-        A single one in both lattices. Under a potential with another lattice
-        constant, scale it as a whole, with its displacement.
-    """
-    lattice, a = cubic_lattice(crystal)
-    return _as_atoms(_displaced(lattice, crystal, a, repeats, displacement_A))
-
-
 class Phonons:
     """Harmonic phonons from forces on the displaced supercells.
 
@@ -212,8 +190,12 @@ class Phonons:
 
     Parameters
     ----------
-    crystal, repeats, displacement_A
-        As for `displaced_supercells`.
+    crystal
+        bcc or fcc, in any cell.
+    repeats
+        Number of conventional cells along each axis.
+    displacement_A
+        Length of the displacement of the one atom (Å).
     mesh
         Number of q-points along each axis of the reciprocal primitive cell, Γ included. With 24 the
         density of states of tungsten (bins of 0.05 THz) is 1 % off the converged one on average.
@@ -225,14 +207,18 @@ class Phonons:
     path : BandPath
         q-points of the bands.
     supercells : list of Atoms
-        Those of `displaced_supercells`.
+        Supercells whose forces are all that the phonons need, by symmetry: a single one in both lattices.
+        Under a potential with another lattice constant, scale it as a whole, with its displacement.
     weights : ndarray, shape (n_q,)
         Share of each irreducible q-point in the mesh.
+
+    Raises
+    ------
+    InputError
+        The crystal is not bcc or fcc.
     """
 
-    def __init__(
-        self, crystal: Atoms, repeats: int, displacement_A: float, mesh: int = 24, points_per_unit: int = 50
-    ) -> None:
+    def __init__(self, crystal: Atoms, repeats: int, displacement_A: float, mesh: int, points_per_unit: int) -> None:
         self._lattice, self._a = cubic_lattice(crystal)
         self._crystal, self._repeats, self._displacement = crystal.copy(), repeats, displacement_A
         self._mesh, self._points_per_unit = mesh, points_per_unit

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,10 @@ from ase.calculators.calculator import Calculator
 
 from popsbounds.band import Band
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, Config, Families, LammpsCalculator, parse_config, read_yaml
+from popsbounds.config import AseCalculator, Config, Families, Limits, PairStyle, parse_config, read_yaml
 from popsbounds.coordinates import displacement_basis, strain_basis
 from popsbounds.dataset import read_source
-from popsbounds.descriptors.forms import make_form
+from popsbounds.descriptors.forms import Form, make_form
 from popsbounds.engine import configure_engine
 from popsbounds.errors import InputError
 from popsbounds.export import read_labelled
@@ -50,6 +50,7 @@ __all__ = [
     "Question",
     "Rows",
     "Speeds",
+    "batch_size",
     "count_jobs",
     "count_rows",
     "describe",
@@ -169,7 +170,13 @@ class Asked:
 
 
 def listen(config: Config, name: str) -> Asked:
-    """Ask a property of a study what it needs."""
+    """Ask a property of a study what it needs.
+
+    Raises
+    ------
+    InputError
+        One of its structures cannot be built.
+    """
     listener = Listener()
     with np.errstate(all="ignore"):
         values = list(make_property(config, name).values(listener))
@@ -182,10 +189,12 @@ class Speeds:
 
     Attributes
     ----------
-    force_call, descriptors : tuple of float
-        Of one structure: a constant, and a part for each atom.
-    reference : tuple of float, or None
-        A force call of the calculator of the references and of generated frames, where that is a LAMMPS pair style.
+    force_call, descriptors, energy_row : tuple of float
+        Of one structure: a constant, and a part for each atom. A row of the energy alone is a universal potential's;
+        SNAP computes those of the forces with it.
+    reference, label : tuple of float, or None
+        A force call of the calculator of the references, and of that of generated frames; None where that is no LAMMPS
+        pair style.
     flop : float
         Of each multiplication or addition in a product of matrices.
     start : float
@@ -194,46 +203,68 @@ class Speeds:
 
     force_call: tuple[float, float]
     descriptors: tuple[float, float]
+    energy_row: tuple[float, float]
     reference: tuple[float, float] | None
+    label: tuple[float, float] | None
     flop: float
     start: float
 
 
-def probe(config: Config) -> Speeds:
-    """Measure what this machine takes for a study's potential; some seconds."""
-    form = make_form(config)
-    species = config.material.species if config.material is not None else config.elements[0]
-    volume = config.material.volume if config.material is not None else None
-    unit = crystal("fcc" if isinstance(species, str) else "rocksalt", species, volume)
-    small, large = unit.repeat(2), unit.repeat(4)
+def probe(config: Config, form: Form) -> Speeds:
+    """Measure what this machine takes for a study's potential; some seconds.
+
+    Parameters
+    ----------
+    config, form
+        The study, and the functional form of its potential.
+
+    Raises
+    ------
+    InputError
+        There is no potential, no universal model, or no data to try it on.
+    """
+    small, large = _samples(config)
 
     def line(call: Callable[[Atoms], object]) -> tuple[float, float]:
         few, many = (_seconds(lambda atoms=atoms: call(atoms)) for atoms in (small, large))  # type: ignore[misc]
         slope = max(many - few, 0.0) / (len(large) - len(small))
         return max(few - slope * len(small), 0.0), slope
 
-    def force_call(calculator: Calculator) -> Callable[[Atoms], object]:
+    def force_call(calculator: Calculator) -> tuple[float, float]:
         def call(atoms: Atoms) -> object:
             calculator.reset()
             return calculator.get_forces(atoms)
 
-        return call
+        return line(call)
 
-    generate = config.dataset.generate
-    dear = config.reference.calculator or (generate.calculator if generate is not None else None)
-    reference = None
-    if isinstance(dear, LammpsCalculator):
-        reference = line(force_call(make_calculator(dear, config.elements)))
-    rows, square = form.rows(), np.ones((1000, 1000))
+    def pair_style(settings: PairStyle | AseCalculator | None) -> tuple[float, float] | None:
+        if not isinstance(settings, PairStyle):
+            return None
+        return force_call(make_calculator(settings, config.elements))
+
+    generate, rows, square = config.dataset.generate, form.rows(), np.ones((1000, 1000))
     with threadpoolctl.threadpool_limits(limits=1):
-        flop = _seconds(lambda: square @ square) / (2 * 1000**3)
         return Speeds(
-            line(force_call(form.calculator(np.zeros(form.n_parameters)))),
-            line(rows.respond),
-            reference,
-            flop,
-            _start(),
+            force_call=force_call(form.calculator(np.zeros(form.n_parameters))),
+            descriptors=line(rows.respond),
+            energy_row=line(lambda atoms: list(rows.stream([atoms]))),
+            reference=pair_style(config.reference.calculator),
+            label=pair_style(None if generate is None else generate.calculator),
+            flop=_seconds(lambda: square @ square) / (2 * 1000**3),
+            start=_start(),
         )
+
+
+def _samples(config: Config) -> tuple[Atoms, Atoms]:
+    """A small structure and a larger one: crystals of the study's material or, without one, of its own frames."""
+    material = config.material
+    if material is not None:
+        unit = crystal("fcc" if isinstance(material.species, str) else "rocksalt", material.species, material.volume)
+        return unit.repeat(2), unit.repeat(4)
+    # Frames are generated of a material only, so there is a source.
+    frames = read_source(config.dataset.sources[0], config.dataset.group_key)
+    middle = sorted((frame.atoms for frame in frames), key=len)[len(frames) // 2]
+    return middle, middle.repeat((2, 1, 1))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -257,11 +288,12 @@ def _start() -> float:
     return used() - before
 
 
-def _cost(line: tuple[float, float], n_atoms: int) -> float:
+def _cost(line: tuple[float, float], n_atoms: Any) -> Any:
+    """CPU-seconds of one structure, or of an array of them."""
     return line[0] + line[1] * n_atoms
 
 
-def baseline_seconds(questions: list[Question], families: Families, speeds: Speeds) -> float:
+def _baseline_seconds(questions: list[Question], families: Families, speeds: Speeds) -> float:
     """CPU-seconds of the MLE's structures and of their models."""
     seconds = 0.0
     for q in questions:
@@ -283,7 +315,7 @@ def baseline_seconds(questions: list[Question], families: Families, speeds: Spee
     return seconds
 
 
-def member_seconds(asked: Asked, method: str, levels: int, n_parameters: int, speeds: Speeds) -> float:
+def _member_seconds(asked: Asked, method: str, levels: int, n_parameters: int, speeds: Speeds) -> float:
     """CPU-seconds of one member, by a way of propagation."""
     numbers = sum(q.images * (q.size + 1) * (q.size + 2) / 2 for q in asked.questions)
     seconds = len(asked.questions) * _ANSWER + asked.n_values * _VALUE + 2 * numbers * n_parameters * speeds.flop
@@ -301,6 +333,8 @@ class Rows:
     ----------
     n_atoms : ndarray, shape (frames,)
         Atoms of each frame.
+    forces : ndarray of bool, shape (frames,)
+        Whether it has forces.
     n_rows : int
         Rows of the design matrix.
     known : bool
@@ -308,12 +342,19 @@ class Rows:
     """
 
     n_atoms: np.ndarray
+    forces: np.ndarray
     n_rows: int
     known: bool
 
 
 def count_rows(config: Config) -> Rows:
-    """Count the data of a study."""
+    """Count the data of a study, before `dataset.limits` and the search for duplicates leave any out.
+
+    Raises
+    ------
+    InputError
+        A source, or a file of known frames, cannot be read.
+    """
     dataset, n_atoms, forces = config.dataset, [], []
     for source in dataset.sources:
         for frame in read_source(source, dataset.group_key):
@@ -327,20 +368,20 @@ def count_rows(config: Config) -> Rows:
         known = new <= 0
         n_atoms += [*given[: generate.frames], *[(1 + generate.max_atoms) // 2] * max(new, 0)]
         forces += [True] * generate.frames
-    atoms = np.array(n_atoms)
-    components = 3 * atoms * np.array(forces)
+    atoms, has_forces = np.array(n_atoms), np.array(forces)
+    components = 3 * atoms * has_forces
     if config.descriptors.max_force_components is not None:
         components = np.minimum(components, config.descriptors.max_force_components)
-    return Rows(atoms, int(len(atoms) + components.sum()), known)
+    return Rows(atoms, has_forces, int(len(atoms) + components.sum()), known)
 
 
-def expect(config: Config, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) -> pd.DataFrame:
+def expect(config: Config, form: Form, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) -> pd.DataFrame:
     """What each rule of a study will take.
 
     Parameters
     ----------
-    config
-        The study.
+    config, form
+        The study, and the functional form of its potential.
     jobs
         Number of jobs of each rule; see `count_jobs`.
     rows
@@ -354,17 +395,14 @@ def expect(config: Config, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) 
         Columns rule, property (of those that are spread over properties), jobs, cpu_s (CPU-seconds of all jobs), job_s
         (of one job, on average), memory_MB (of one job) and disk_MB (what is kept).
     """
-    members, p = config.ensemble.members, make_form(config).n_parameters
+    members, p = config.ensemble.members, form.n_parameters
     fitted = min(p, config.fit.components or p)
     test = config.dataset.test_fraction
     square, matrix = 8e-6 * fitted**2, 8e-6 * rows.n_rows * p
     passes = 2 * rows.n_rows * (1 - test) * fitted**2 * speeds.flop
     shards = config.descriptors.shards
-    describe = float(np.sum(speeds.descriptors[0] + speeds.descriptors[1] * rows.n_atoms))
-    generate = config.dataset.generate
-    label = 0.0
-    if generate is not None and speeds.reference is not None:
-        label = float(np.sum(speeds.reference[0] + speeds.reference[1] * rows.n_atoms))
+    described = np.where(rows.forces, _cost(speeds.descriptors, rows.n_atoms), _cost(speeds.energy_row, rows.n_atoms))
+    label = 0.0 if speeds.label is None else float(_cost(speeds.label, rows.n_atoms).sum())
     asked = {name: listen(config, name) for name in config.properties.names()}
     n_values = sum(part.n_values for part in asked.values())
     ways = {name: len(config.properties.settings(name).method) for name in asked}
@@ -373,7 +411,7 @@ def expect(config: Config, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) 
     # CPU-seconds beyond the start of the scripts, memory of a job beyond that of a script, and disk.
     found: dict[tuple[str, str], tuple[float, float, float]] = {
         ("label_frames", ""): (label, 0, 0),
-        ("compute_descriptors", ""): (describe, 2 * matrix / shards, matrix),
+        ("compute_descriptors", ""): (float(described.sum()), 2 * matrix / shards, matrix),
         ("accumulate_moments", ""): (passes, 2 * square, 0),
         ("fit_ridge", ""): (30 * fitted**3 * speeds.flop, 6 * square, 2 * square),
         ("accumulate_corrections", ""): (2 * passes, 4 * square, 0),
@@ -393,17 +431,17 @@ def expect(config: Config, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) 
         numbers = sum(q.images * (q.size + 1) * (q.size + 12) / 2 for q in part.questions)
         models = 8e-6 * p * numbers
         found["compute_baseline", name] = (
-            baseline_seconds(part.questions, config.propagate.families, speeds),
+            _baseline_seconds(part.questions, config.propagate.families, speeds),
             models,
             models,
         )
-        each = sum(member_seconds(part, m, len(settings.levels), p, speeds) for m in settings.method)
+        each = sum(_member_seconds(part, m, len(settings.levels), p, speeds) for m in settings.method)
         kept = 1e-5 * members * part.n_values * ways[name]
         found["propagate_members", name] = (members * each, _LIVE_MB + 4 * models, kept)
-        implicit = member_seconds(part, "implicit", 1, p, speeds)
+        implicit = _member_seconds(part, "implicit", 1, p, speeds)
         directions = min(p, _DIRECTIONS * len(part.questions))
         found["differentiate", name] = (2 * directions * implicit, 4 * models, 8e-6 * p * part.n_values)
-        if config.reference.calculator is not None and speeds.reference is not None:
+        if speeds.reference is not None:
             calls = sum(
                 (_COLD.get(q.kind, 1) + 6 * q.n_atoms) * _cost(speeds.reference, q.n_atoms) for q in part.questions
             )
@@ -460,11 +498,27 @@ def measured(study: Path) -> pd.DataFrame:
     return summary.assign(job_s=summary["cpu_s"] / summary["jobs"])
 
 
-def batch_size(config: Config, table: pd.DataFrame) -> int:
-    """Members in one job such that the dearest property's jobs take about ten minutes."""
+def batch_size(config: Config, table: pd.DataFrame, speeds: Speeds) -> int:
+    """Members in one job such that the dearest property's jobs take about ten minutes.
+
+    Parameters
+    ----------
+    config
+        The study.
+    table
+        What `expect` says of it.
+    speeds
+        With which it says so.
+
+    Returns
+    -------
+    int
+        From one to all members; the same whatever the study's present number is.
+    """
     members = table[table["rule"] == "propagate_members"]
     ways = [len(config.properties.settings(name).method) for name in members["property"]]
-    each = (members["cpu_s"] / config.ensemble.members / ways).max()
+    work = members["cpu_s"] - members["jobs"] * speeds.start
+    each = (work / config.ensemble.members / ways).max()
     return int(np.clip(_JOB_S / each, 1, config.ensemble.members))
 
 
@@ -477,9 +531,15 @@ def describe(config: Config, path: Path, cores: int) -> str:
         The study, and its file.
     cores
         On how many cores it is to run.
+
+    Raises
+    ------
+    InputError
+        The study's data or potential cannot be had, or Snakemake refuses it.
     """
-    speeds, jobs, rows = probe(config), count_jobs(path), count_rows(config)
-    table = expect(config, jobs, rows, speeds)
+    form, jobs, rows = make_form(config), count_jobs(path), count_rows(config)
+    speeds = probe(config, form)
+    table = expect(config, form, jobs, rows, speeds)
     taken = measured(Path("results") / config.study)
     both = table.merge(taken, on=["rule", "property"], how="left", suffixes=("", "_taken"))
     done = both[both["jobs_taken"] == both["jobs"]]
@@ -507,20 +567,22 @@ def describe(config: Config, path: Path, cores: int) -> str:
         f"Snakemake's own work comes on top: {_LOCAL_S:g} CPU-seconds a job here, {_SLURM_S:g} s through SLURM.",
     ]
     if config.properties.names():
-        advice = batch_size(config, table)
+        advice = batch_size(config, table, speeds)
         lines.append(f"propagate.batch_size: up to {advice} keep the jobs of members within {_JOB_S // 60} minutes.")
     if len(done):
         ratio = done["cpu_s"].sum() / done["cpu_s_taken"].sum()
         lines.append(f"Of what has been run, the plan says {ratio:.2f} times the CPU time that was measured.")
     if not rows.known:
         lines.append("Frames that are still to be generated are taken to have half the largest number of atoms.")
+    if config.dataset.limits != Limits() or config.dataset.checks.duplicates == "drop":
+        lines.append("Frames that dataset.limits or dataset.checks.duplicates will leave out are counted.")
     lines += [f"Not counted: {what}." for what in _not_counted(config, speeds)]
     return "\n".join(lines)
 
 
 def _not_counted(config: Config, speeds: Speeds) -> Iterator[str]:
     generate = config.dataset.generate
-    if generate is not None and speeds.reference is None:
+    if generate is not None and speeds.label is None:
         yield f"labels of frames by {_name(generate.calculator)}"
     if generate is not None and generate.entropy is not None:
         yield "the search for frames of the largest entropy"
@@ -528,7 +590,7 @@ def _not_counted(config: Config, speeds: Speeds) -> Iterator[str]:
         yield f"reference values by {_name(config.reference.calculator)}"
 
 
-def _name(calculator: LammpsCalculator | AseCalculator) -> str:
+def _name(calculator: PairStyle | AseCalculator) -> str:
     return calculator.name if isinstance(calculator, AseCalculator) else calculator.pair_style
 
 

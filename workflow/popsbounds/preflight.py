@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from popsbounds.calculators import make_calculator
-from popsbounds.config import AseCalculator, Config, LammpsCalculator
+from popsbounds.config import AseCalculator, Config, PairStyle
 from popsbounds.descriptors.forms import make_form
 from popsbounds.engine import check_engine, configure_engine
 from popsbounds.errors import InputError
@@ -44,7 +44,7 @@ def check_inputs(config: Config) -> None:
 
     attempt("descriptors", lambda: make_form(config).rows())
     generate, reference = config.dataset.generate, config.reference
-    calculators: dict[str, LammpsCalculator | AseCalculator | None] = {"reference.calculator": reference.calculator}
+    calculators: dict[str, PairStyle | AseCalculator | None] = {"reference.calculator": reference.calculator}
     if generate is not None:
         calculators["dataset.generate.calculator"] = generate.calculator
         calculators["dataset.generate.check.calculator"] = None if generate.check is None else generate.check.calculator

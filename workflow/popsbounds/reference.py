@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "mark_other_basins",
     "read_reference_table",
     "reference_values",
+    "warm_starts",
     "with_table",
 ]
 
@@ -43,8 +45,7 @@ def reference_values(
     prop: Property,
     calculator: Calculator,
     settings: Relax,
-    models: Mapping[str, Model] | None = None,
-    mle: np.ndarray | None = None,
+    starts: Mapping[str, MemberModel] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Atoms]]:
     """Reference values of a property, computed by the members' own code.
 
@@ -56,11 +57,9 @@ def reference_values(
         The reference method.
     settings
         Tolerances of the relaxations.
-    models
-        What is known of the MLE's structures: relaxations start there, and need few force calls. None starts from
-        the unrelaxed structures.
-    mle
-        With them, the MLE's parameters, shape (P,).
+    starts
+        Of `warm_starts`: relaxations start at the MLE's structures, and need few force calls. None starts from the
+        unrelaxed structures.
 
     Returns
     -------
@@ -69,15 +68,20 @@ def reference_values(
     structures : dict
         What was relaxed, by name.
     """
-    if models is None or mle is None:
-        potential = Recorder(calculator, settings)
-    else:
-        potential = WarmRecorder(_starts(models, mle), calculator, settings)
+    potential = Recorder(calculator, settings) if starts is None else WarmRecorder(starts, calculator, settings)
     return value_table(name, list(prop.values(potential)), "reference"), potential.structures()
 
 
-def _starts(models: Mapping[str, Model], mle: np.ndarray) -> Mapping[str, MemberModel]:
-    """Where the MLE has its structures, and their curvatures, without anything that answers for a calculator."""
+def warm_starts(models: Mapping[str, Model], mle: np.ndarray) -> Mapping[str, MemberModel]:
+    """Where the MLE has its structures, and their curvatures, without anything that answers for a calculator.
+
+    Parameters
+    ----------
+    models
+        What is known of the MLE's structures.
+    mle
+        Its parameters, shape (P,).
+    """
     (known,) = evaluate_models(models, mle[None], tolerance=0.0)
     basins = {name: model for name, model in known.items() if isinstance(model, MemberBasin)}
     bands = {name: model for name, model in known.items() if isinstance(model, MemberBand)}
@@ -99,7 +103,7 @@ def with_table(computed: pd.DataFrame, path: Path, mle: pd.DataFrame) -> pd.Data
     Raises
     ------
     InputError
-        A point of a curve in the file is none of the study's.
+        The file cannot be read (see `read_reference_table`), or a point of a curve in it is none of the study's.
     """
     given = concatenate([read_reference_table(path, name) for name in mle["property"].unique()])
     curves = given[given["coordinate"].notna()]
@@ -134,6 +138,11 @@ def mark_other_basins(
         The MLE's.
     settings
         What counts as one basin.
+
+    Returns
+    -------
+    DataFrame
+        The same lines; those of such structures have the status `different_basin`.
     """
     marked = values.copy()
     for name in structures.keys() & mle.keys():
@@ -147,21 +156,37 @@ def mark_other_basins(
 def _read_lines(path: Path) -> pd.DataFrame:
     """All lines of a CSV file of reference values, checked but for what they are of."""
     try:
-        table = pd.read_csv(path, comment="#", dtype={"structure": str})
+        text = path.read_text(encoding="utf-8")
+        content = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+        table = pd.read_csv(StringIO(content), dtype=str, keep_default_na=False).fillna("")
     except (OSError, ValueError) as error:
         raise InputError(str(path), [f"cannot be read as CSV: {error}"]) from None
-    wanted = ["property", "structure", "quantity", "unit", "value", "citation"]
-    missing = [column for column in wanted if column not in table.columns]
+    words = ["property", "structure", "quantity", "unit", "citation"]
+    missing = [column for column in [*words, "value"] if column not in table.columns]
     if missing:
         raise InputError(str(path), [f"column '{column}' is missing" for column in missing])
-    number = pd.to_numeric(table["value"], errors="coerce")
-    if not np.isfinite(number).all():
-        lines = np.flatnonzero(~np.isfinite(number))
-        raise InputError(str(path), [f"row {i + 1}: value {table['value'][i]!r} is not a number" for i in lines])
-    unsourced = np.flatnonzero(table["citation"].isna())
-    if len(unsourced):
-        raise InputError(str(path), [f"row {i + 1}: no citation; say where the value is from" for i in unsourced])
-    return table if "coordinate" in table else table.assign(coordinate=np.nan)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(str(path), ["rows have more fields than the heading: put what has commas in quotes"])
+    if "coordinate" not in table:
+        table["coordinate"] = ""
+    problems = []
+    for number, line in enumerate(table.to_dict("records"), start=1):
+        problems += [f"row {number}: no {column}" for column in words if not line[column].strip()]
+        if not np.isfinite(_float(line["value"])):
+            problems.append(f"row {number}: value '{line['value']}' is not a number")
+        if line["coordinate"] and not np.isfinite(_float(line["coordinate"])):
+            problems.append(f"row {number}: coordinate '{line['coordinate']}' is not a number")
+    if problems:
+        raise InputError(str(path), problems)
+    return table.assign(**{name: table[name].map(_float) for name in ("value", "coordinate")})
+
+
+def _float(text: str) -> float:
+    """A number, or NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def read_reference_table(path: Path, name: str) -> pd.DataFrame:
@@ -173,20 +198,11 @@ def read_reference_table(path: Path, name: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A column is missing, or a value is not a finite number.
+        It is no CSV file, a column or a field is missing, or a value or a coordinate is not a finite number.
     """
     table = _read_lines(path)
     values = [
-        Value(
-            line.structure,
-            line.quantity,
-            line.unit,
-            float(line.value),
-            "ok",
-            str(line.citation),
-            0,
-            float(line.coordinate),
-        )
+        Value(line.structure, line.quantity, line.unit, line.value, "ok", line.citation, 0, line.coordinate)
         for line in table[table["property"] == name].itertuples()
     ]
     return value_table(name, values, "reference")
@@ -198,8 +214,9 @@ def check_reference_table(path: Path, properties: Mapping[str, Property]) -> Non
     Raises
     ------
     InputError
-        A structure, quantity or unit is not one of the study's properties, or a
-        value is given twice. Properties that the study leaves out are passed over.
+        The file cannot be read (see `read_reference_table`), a structure, quantity
+        or unit is not one of the study's properties, or a value is given twice.
+        Properties that the study leaves out are passed over.
     """
     problems = []
     lines = _read_lines(path)

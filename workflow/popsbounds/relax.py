@@ -49,9 +49,9 @@ class Relaxed:
     evaluations : int
         Force calls spent.
     stress : ndarray, shape (3, 3)
-        At the last geometry (eV/Å³).
+        At the last geometry (eV/Å³); NaN where the structure is not ok, or its calculator has no stress.
     forces : ndarray, shape (n, 3)
-        At the last geometry (eV/Å); NaN where nobody asked for them.
+        At the last geometry (eV/Å); NaN where the structure is not ok, or nobody asked for them.
     scale : float
         Of a crystal: cube root of its volume over that of its start.
     strains : ndarray, shape (r,), or None
@@ -94,7 +94,15 @@ class _Stop(Exception):
 
 
 def failed(atoms: Atoms, status: str, reason: str, evaluations: int = 0) -> Relaxed:
-    """A structure without an energy."""
+    """A structure without an energy.
+
+    Parameters
+    ----------
+    atoms
+        Last geometry.
+    status, reason, evaluations
+        As in `Relaxed`.
+    """
     nothing = np.full((len(atoms), 3), np.nan)
     return Relaxed(atoms, np.nan, status, reason, evaluations, np.full((3, 3), np.nan), nothing)
 
@@ -294,6 +302,13 @@ def evaluate(atoms: Atoms, calculator: Calculator) -> Relaxed:
 
 def other_basin(before: Atoms, after: Atoms, settings: Relax) -> str:
     """How far a structure, atom by atom the same as another, has left it.
+
+    Parameters
+    ----------
+    before, after
+        The other structure, and the one.
+    settings
+        Largest displacement and strain within a basin.
 
     Returns
     -------

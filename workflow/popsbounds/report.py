@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from popsbounds.calibration import PRINCIPAL
 from popsbounds.environments import names_outside
+from popsbounds.errors import InputError
 from popsbounds.findings import cautions, held_out, ok_members, quantities, saddles, unknown_references
 from popsbounds.statistics import COUNTS, principal
 from popsbounds.study import Study, load_study
@@ -35,6 +37,11 @@ def summary(study: str | Path) -> str:
     ----------
     study
         Its folder, such as ``results/demo``.
+
+    Raises
+    ------
+    InputError
+        It is no folder of a finished study.
     """
     found = load_study(study)
     fit = found.fit
@@ -66,14 +73,11 @@ def _properties(study: Study) -> list[str]:
     head = ["property", "quantity", "bracketed", "error/std", "paper", "error/range", "paper", "fewest members"]
     rows = [[*head, *(["method"] if unrelaxed else [])]]
     for line in known.itertuples():
-        inside = f"{line.fraction_bracketed * line.n_structures:.0f} of {line.n_structures}"
-        if line.curve:
-            inside = f"{100 * line.fraction_bracketed:.0f} % of {line.n_structures} curves"
         rows.append(
             [
                 line.property,
                 line.quantity,
-                inside,
+                line.inside,
                 shown_number(line.mean_error_over_std),
                 shown_number(line.paper_mean_error_over_std),
                 shown_number(line.mean_error_over_range),
@@ -160,8 +164,16 @@ def posteriors(study: str | Path) -> str:
     ----------
     study
         Its folder, such as ``results/calibration``.
+
+    Raises
+    ------
+    InputError
+        It is no folder of a study, or posteriors were not compared in it.
     """
-    table = pd.read_parquet(Path(study) / "tables" / "posteriors.parquet")
+    found = load_study(study)
+    if "posteriors" not in found.tables:
+        raise InputError(str(study), ["no comparison of posteriors: run `snakemake calibration` with this study"])
+    table = found.tables["posteriors"].copy()
     table["cell"] = [
         f"{100 * line.EV:.1f}{f' ± {100 * line.EV_std:.1f}' if line.n_splits > 1 else ''}, {line.interval_score:.3g}"
         for line in table.itertuples()
@@ -183,7 +195,7 @@ def posteriors(study: str | Path) -> str:
             cells = cells.reindex(index=part["name"].unique(), columns=part["case"].unique()).fillna("")
             rows = [[f"{name}, {title}", *cells.columns], *([index, *line] for index, line in cells.iterrows())]
             pages.append(markdown(rows))
-    files = {case: Path(study) / "calibration" / f"{case}_seconds.csv" for case in table["case"].unique()}
+    files = {case: found.folder / "calibration" / f"{case}_seconds.csv" for case in table["case"].unique()}
     seconds = pd.DataFrame({case: pd.read_csv(path, index_col=0)["seconds"] for case, path in files.items()})
     rows = [
         ["time to fit beyond the ridge regression (s)", *seconds.columns],
@@ -193,6 +205,17 @@ def posteriors(study: str | Path) -> str:
     return "\n\n".join(pages)
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m popsbounds.report", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("study", type=Path, help="folder of a finished study, such as results/demo")
     pages = {"summary": summary, "posteriors": posteriors}
-    print(pages[(sys.argv[2:] or ["summary"])[0]](sys.argv[1]))
+    parser.add_argument("page", choices=pages, nargs="?", default="summary", help="what to print")
+    given = parser.parse_args()
+    print(pages[given.page](given.study))
+
+
+if __name__ == "__main__":
+    try:
+        _main()
+    except InputError as error:
+        sys.exit(str(error))

@@ -23,10 +23,12 @@ from popsbounds.errors import InputError
 __all__ = [
     "INTERSTITIALS",
     "HopInversion",
+    "at_volume",
     "crystal",
     "crystal_names",
     "hop_inversion",
     "interstitial",
+    "is_facet",
     "material_volume",
     "nearest_neighbour_distance",
     "slab",
@@ -57,15 +59,34 @@ _HOLES = {"TS": np.array([1 / 2, 1 / 4, 0]), "OS": np.array([1 / 2, 1 / 2, 0])}
 _PUSHED_TO = 0.80 * _BCC_BOND
 
 
+_FIRST_CUBIC = 195  # of the space groups
+
+
 @cache
 def _prototypes() -> dict[str, dict[str, Any]]:
     """All prototypes of `crystals.yaml`, by name."""
     return yaml.safe_load((resources.files("popsbounds.resources") / "crystals.yaml").read_text(encoding="utf-8"))
 
 
-def crystal_names(binary: bool = False) -> list[str]:
-    """Names that `crystal` knows, of crystals of one element or of binary compounds."""
-    return [name for name, prototype in _prototypes().items() if prototype.get("binary", False) == binary]
+def crystal_names(binary: bool = False, cubic: bool = False) -> list[str]:
+    """Names that `crystal` knows, of crystals of one element or of binary compounds; of cubic ones only, if asked."""
+    return [
+        name
+        for name, prototype in _prototypes().items()
+        if prototype.get("binary", False) == binary and (not cubic or prototype["space_group"] >= _FIRST_CUBIC)
+    ]
+
+
+def at_volume(atoms: Atoms, volume: float) -> Atoms:
+    """The same atoms scaled to another volume per atom (Å³)."""
+    scaled = atoms.copy()
+    scaled.set_cell(atoms.cell * (volume * len(atoms) / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
+    return scaled
+
+
+def is_facet(facet: str) -> bool:
+    """Whether a text is three Miller indices of one digit, not all of them 0."""
+    return len(facet) == 3 and facet.isdigit() and facet != "000"
 
 
 def crystal(name: str, species: str | Sequence[str], volume: float | None = None, primitive: bool = True) -> Atoms:
@@ -90,7 +111,13 @@ def crystal(name: str, species: str | Sequence[str], volume: float | None = None
     Atoms
         Periodic, with the prototype's c/a, b/a, angles and internal coordinates.
         The primitive cell is Minkowski-reduced, so that it is as little skewed as possible;
-        its axes come in order of length, whatever their order in the prototype.
+        its axes come in order of length, whatever their order in the prototype. The axes of a
+        cubic crystal's conventional cell are x, y and z.
+
+    Raises
+    ------
+    InputError
+        There is no such crystal, or no volume is known for the element.
     """
     elements = [species] if isinstance(species, str) else list(species)
     known = crystal_names(binary=len(elements) > 1)
@@ -101,8 +128,7 @@ def crystal(name: str, species: str | Sequence[str], volume: float | None = None
     prototype = _prototypes()[name]
     volume = material_volume(elements[0]) if volume is None else volume
     symbols = elements if len(elements) == 2 else elements * len(prototype["sites"])
-    atoms = _build(prototype, symbols, primitive)
-    atoms.set_cell(atoms.cell * (volume * len(atoms) / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
+    atoms = at_volume(_build(prototype, symbols, primitive), volume)
     atoms.info = {"name": name}
     return atoms
 
@@ -217,10 +243,15 @@ def slab(bulk: str, element: str, volume: float, facet: str, min_thickness: floa
         Periodic along all axes, the first one along x and the third one along z, normal to the
         surface; the slab is centred along z and its layers are ordered from below.
         ``info`` holds name, facet and area_A2 (of one face).
+
+    Raises
+    ------
+    InputError
+        No such crystal is cut, or the facet is none.
     """
     if bulk not in _HALF_LATTICES:
         raise InputError("slab", [f"no slabs of '{bulk}'; known: {', '.join(_HALF_LATTICES)}"])
-    if len(facet) != 3 or not facet.isdigit() or facet == "000":
+    if not is_facet(facet):
         raise InputError("slab", [f"'{facet}' is not a facet: write three digits, such as '110'"])
     in_plane, step = _surface_vectors(bulk, facet)
     half_a = (volume / abs(np.linalg.det(_HALF_LATTICES[bulk]))) ** (1 / 3)
@@ -283,6 +314,11 @@ def supercell(bulk: str, element: str, volume: float, repeats: int) -> Atoms:
     -------
     Atoms
         Periodic, 2 repeats³ (bcc) or 4 repeats³ (fcc) of them, one at the origin.
+
+    Raises
+    ------
+    InputError
+        Another crystal, or less than one repeat.
     """
     if bulk not in _HALF_LATTICES:
         raise InputError("supercell", [f"no cubic cell of '{bulk}'; known: {', '.join(_HALF_LATTICES)}"])
@@ -315,6 +351,11 @@ def interstitial(kind: str, element: str, volume: float, repeats: int) -> Atoms:
         Periodic, 2 repeats³ + 1 of them, in the cell of the perfect crystal. The last ones are
         inserted: two of a dumbbell, in place of the lattice site at the cell's centre, otherwise one
         beside it.
+
+    Raises
+    ------
+    InputError
+        There is no such interstitial, or the supercell is too small.
     """
     if kind not in INTERSTITIALS:
         raise InputError("interstitial", [f"no interstitial '{kind}'; known: {', '.join(INTERSTITIALS)}"])
@@ -360,6 +401,11 @@ def vacancy_hop(element: str, volume: float, repeats: int, images: int) -> list[
     list[Atoms]
         Periodic, 2 repeats³ - 1 atoms each in the cell of the perfect crystal, in the same order;
         no position is wrapped.
+
+    Raises
+    ------
+    InputError
+        The number of images is even or below 3, or the supercell is too small.
     """
     if images < 3 or images % 2 == 0:
         raise InputError("vacancy_hop", [f"{images} images: take an odd number of at least 3"])

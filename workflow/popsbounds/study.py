@@ -10,14 +10,14 @@ Three lines are an analysis::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from popsbounds.catalogue import catalogue, plain
+from popsbounds.catalogue import catalogue, plain, tables
 from popsbounds.config import Config, load_config
 from popsbounds.errors import InputError
 
@@ -34,22 +34,24 @@ class Tables(Mapping[str, pd.DataFrame]):
     ----------
     folder
         Holds `<name>.parquet`.
+    names
+        Those that the study may have: other files are of an earlier configuration, and are not looked at.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder = folder
+        self.names = set(names)
         self._read: dict[str, pd.DataFrame] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._read:
-            file = self.folder / f"{name}.parquet"
-            if not file.exists():
+            if name not in list(self):
                 raise KeyError(f"no table {name} in {self.folder}; there are: {', '.join(self)}")
-            self._read[name] = pd.read_parquet(file)
+            self._read[name] = pd.read_parquet(self.folder / f"{name}.parquet")
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(file.stem for file in self.folder.glob("*.parquet")))
+        return iter(sorted(self.names & {file.stem for file in self.folder.glob("*.parquet")}))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -70,18 +72,21 @@ class Study:
     ----------
     folder : Path
         As above.
-    tables : Tables
-        Its tables by name; see `docs/tables.md`.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.tables = Tables(self.folder / "tables")
 
     @cached_property
     def config(self) -> Config:
         """The configuration it was run with, defaults included."""
         return load_config(self.folder / "config.yaml")
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Tables of this configuration by name, those made on demand among them; see `docs/tables.md`."""
+        drawn_from = {name for names in catalogue(self.config).values() for name in names}
+        return Tables(self.folder / "tables", drawn_from.union(tables(self.config)))
 
     @cached_property
     def fit(self) -> dict[str, Any]:
@@ -92,7 +97,7 @@ class Study:
     def figures(self) -> list[str]:
         """Names of the figures whose tables are there."""
         found = set(self.tables)
-        return [plain(name) for name, tables in catalogue(self.config).items() if found.issuperset(tables)]
+        return [plain(name) for name, needed in catalogue(self.config).items() if found.issuperset(needed)]
 
     def draw(self, figure: str, *tables: pd.DataFrame) -> Figure:
         """Draw one of its figures.
@@ -132,9 +137,10 @@ def load_study(folder: str | Path) -> Study:
     Raises
     ------
     InputError
-        There are no tables in the folder.
+        There is no configuration or there are no tables in the folder.
     """
     study = Study(folder)
-    if not study.tables:
-        raise InputError(str(folder), [f"no tables in {study.tables.folder}: is this the folder of a finished study?"])
+    if not (study.folder / "config.yaml").exists() or not study.tables:
+        here = study.folder / "tables"
+        raise InputError(str(folder), [f"no tables in {here}: is this the folder of a finished study?"])
     return study

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
+import numpy as np
 import pandas as pd
 
 __all__ = ["KINDS", "caption", "markdown", "shown_number"]
@@ -29,6 +30,10 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def shown_number(value: float) -> str:
-    """Three significant digits; nothing for a number that is missing."""
-    return "" if pd.isna(value) else f"{value:.3g}"
+def shown_number(value: float, digits: int = 3) -> str:
+    """Significant digits, without an exponent from 1e-4 to a million; nothing for a number that is missing."""
+    if pd.isna(value):
+        return ""
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
+    return f"{value:.{digits}g}"

@@ -49,5 +49,6 @@ rule gather_posteriors:
 
 rule calibration:
     input:
+        rules.record_config.output[0],
         rules.gather_posteriors.output[0],
         f"{OUT}/figures/fig11_posteriors.pdf",

@@ -53,6 +53,17 @@ def growing(base, per_input_mb):
     return lambda wildcards, input, attempt: attempt * round(base + per_input_mb * input.size_mb)
 
 
+def needing(section, key, files):
+    """Input of a rule on demand, which a study can only ask for with that section of the configuration."""
+
+    def found(wildcards):
+        if not section:
+            raise WorkflowError(f"{key} is not in the configuration of study {STUDY.study}: there is nothing to export")
+        return files
+
+    return found
+
+
 def fan_out():
     """Files of all members, whichever way they are propagated."""
     return [

@@ -1,9 +1,12 @@
 # Training frames: read (and, if asked for, generated and labelled), checked, split.
 
-GENERATED, UNLABELLED, KNOWN = [], [], []
+GENERATED, UNLABELLED, KNOWN, LABEL_MINUTES = [], [], [], 60
 if STUDY.dataset.generate is not None:
     KNOWN = [STUDY.dataset.generate.known] if STUDY.dataset.generate.known is not None else []
     LABELS = range(STUDY.dataset.generate.batches)
+    # With a longest time for a structure, a batch has a longest time, too.
+    timeout_s = getattr(STUDY.dataset.generate.calculator, "timeout_s", None) or 0
+    LABEL_MINUTES += math.ceil(timeout_s / 60 * STUDY.dataset.generate.frames / len(LABELS))
     GENERATED = expand(f"{OUT}/generate/labelled/{{batch}}.extxyz", batch=LABELS)
     UNLABELLED = expand(f"{OUT}/generate/labelled/{{batch}}_failed.csv", batch=LABELS)
 
@@ -36,6 +39,8 @@ rule label_frames:
         f"{OUT}/logs/label_frames/{{batch}}.log",
     conda:
         "../../envs/popsbounds.yaml"
+    resources:
+        runtime=lambda wildcards, attempt: LABEL_MINUTES * attempt,
     params:
         settings=lambda wildcards: STUDY.dataset.generate.model_dump(mode="json", include={"calculator", "batches"}),
     message:
@@ -68,7 +73,7 @@ rule build_dataset:
 # How far the labels of some frames are converged, on demand.
 rule check_labels:
     input:
-        GENERATED,
+        needing(GENERATED and STUDY.dataset.generate.check, "dataset.generate.check", GENERATED),
     output:
         f"{OUT}/export/check_labels.csv",
     log:
@@ -86,7 +91,7 @@ rule check_labels:
 # The labelled frames in one file, for other studies.
 rule export_dataset:
     input:
-        labelled=GENERATED,
+        labelled=needing(GENERATED, "dataset.generate", GENERATED),
         failures=UNLABELLED,
     output:
         frames=f"{OUT}/export/labelled.extxyz.xz",

@@ -55,7 +55,7 @@ rule fit_ridge:
     resources:
         mem_mb=growing(1000, 3),
     params:
-        settings=settings("descriptors", "elements")
+        settings=settings("descriptors")
         | {"regularisation": STUDY.fit.regularisation, "components": STUDY.fit.components},
     message:
         "Fitting the potential"

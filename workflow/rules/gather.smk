@@ -1,10 +1,6 @@
 # Tables.
 
-TABLES = ["pointwise", "calibration", "deviations", "coverage", "coefficients"]
-if PROPERTIES:
-    TABLES += ["properties", "bounds", "std_ratio", "spearman", "failures", "models", "truncation", "drivers"]
-if PROPERTIES and SNAP:
-    TABLES += ["environments", "entropy", "descriptor_space"]
+TABLES = tables(STUDY)
 
 
 rule gather_properties:
@@ -24,7 +20,7 @@ rule gather_properties:
     resources:
         mem_mb=growing(1000, 60),
     params:
-        settings=settings("propagate"),
+        settings=settings("propagate", "reference"),
     message:
         "Gathering all values"
     script:
@@ -63,7 +59,7 @@ rule summarise_properties:
     resources:
         mem_mb=growing(1000, 150),
     params:
-        settings=settings("properties", "ensemble"),
+        settings=settings("properties", "ensemble", "material"),
     message:
         "Bounds, ratios, rank correlations and failures"
     script:

@@ -30,7 +30,7 @@ rule compute_reference:
 # The reference values as a table that other studies can name.
 rule export_reference:
     input:
-        expand(rules.compute_reference.output.values, property=COMPUTED),
+        needing(COMPUTED, "reference.calculator", expand(rules.compute_reference.output.values, property=COMPUTED)),
     output:
         f"{OUT}/export/reference.csv",
     log:

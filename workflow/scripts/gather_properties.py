@@ -8,7 +8,7 @@ from popsbounds.reference import mark_other_basins, with_table
 config = start(snakemake)
 files = snakemake.input
 references = concatenate(
-    mark_other_basins(pd.read_parquet(values), read_archive(reference), read_archive(mle), config.propagate.relax)
+    mark_other_basins(pd.read_parquet(values), read_archive(reference), read_archive(mle), config.reference_relax)
     for values, reference, mle in zip(files.reference, files.structures, files.baseline, strict=True)
 )
 mle = concatenate(pd.read_parquet(file) for file in files.mle)

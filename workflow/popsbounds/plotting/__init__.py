@@ -61,6 +61,13 @@ def draw(name: str, *tables: pd.DataFrame) -> Figure:
         A key of `FIGURES`, or ``own_`` and the name of a property of the user's own.
     tables
         What it is drawn from.
+
+    Raises
+    ------
+    KeyError
+        There is no such figure.
+    ValueError
+        A table has no rows of what the figure shows.
     """
     if name.startswith("own_"):
         of = name.removeprefix("own_")

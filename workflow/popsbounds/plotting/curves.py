@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from popsbounds.plotting.intervals import _short, draw_intervals
+from popsbounds.plotting.intervals import draw_intervals, short_number
 from popsbounds.plotting.style import COLOURS
 
-__all__ = ["add_curve_key", "draw_curves", "draw_few_intervals", "limits"]
+__all__ = ["DASHES", "add_curve_key", "draw_curves", "draw_few_intervals", "limits", "mark_cut"]
 
 SPREADS = 5  # standard deviations of the other members that the axis follows a member to
 WORTH = 2  # what the axis must shrink by for a cut
@@ -56,15 +56,29 @@ def limits(rows: pd.DataFrame) -> tuple[float, float]:
     return float(bottom - margin), float(top + margin)
 
 
-def _mark_cut(axes: Axes, position: float, edge: float, value: float, side: str, sideways: bool = False) -> None:
-    """Arrow at the edge, with the value that lies beyond."""
+def mark_cut(axes: Axes, position: float, edge: float, value: float, side: str, sideways: bool = False) -> None:
+    """Arrow at the edge of a panel, with the value that lies beyond.
+
+    Parameters
+    ----------
+    axes
+        The panel.
+    position, edge
+        Where along the edge; where the edge is.
+    value
+        What is written.
+    side
+        ``low`` or ``high``.
+    sideways
+        The edge is on the left or right.
+    """
     low = side == "low"
     xy, marker = ((edge, position), "<" if low else ">") if sideways else ((position, edge), "v" if low else "^")
     axes.plot(*xy, marker=marker, markersize=5, color=COLOURS["outside"], clip_on=False, zorder=6)
     # Towards the middle of the panel, where there is room.
     x, y = axes.transAxes.inverted().transform(axes.transData.transform(xy))
     axes.annotate(
-        _short(value), xy, xytext=(5 if x < 0.5 else -5, 5 if y < 0.5 else -5), textcoords="offset points",
+        short_number(value), xy, xytext=(5 if x < 0.5 else -5, 5 if y < 0.5 else -5), textcoords="offset points",
         ha="left" if x < 0.5 else "right", va="center", fontsize=6.5, color=COLOURS["outside"], zorder=6,
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # it would not stand out from a band
     )  # fmt: skip
@@ -121,7 +135,7 @@ def draw_curves(axes: Axes, rows: pd.DataFrame, points: bool = False, sideways: 
         beyond = rows[rows[side] < bottom] if side == "low" else rows[rows[side] > top]
         if len(beyond):
             worst = beyond.loc[beyond[side].idxmin() if side == "low" else beyond[side].idxmax()]
-            _mark_cut(axes, worst["coordinate"], edge, worst[side], side, sideways)
+            mark_cut(axes, worst["coordinate"], edge, worst[side], side, sideways)
 
 
 def draw_few_intervals(axes: Axes, rows: pd.DataFrame) -> None:
@@ -136,7 +150,7 @@ def draw_few_intervals(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(bottom, top)
     for side, edge in (("low", bottom), ("high", top)):
         for position in np.flatnonzero(rows[side].notna() & (rows[side] != shown[side])):
-            _mark_cut(axes, float(position), edge, rows.loc[position, side], side)
+            mark_cut(axes, float(position), edge, rows.loc[position, side], side)
 
 
 def add_curve_key(fig: Figure, note: str, with_reference: bool, points: bool = False) -> None:

@@ -22,6 +22,7 @@ from popsbounds.plotting.style import (
     structure_label,
     styled,
 )
+from popsbounds.statistics import COUNTS
 
 __all__ = ["variance_drivers"]
 
@@ -32,8 +33,7 @@ HEADLINES = {
     "surface": ["surface_energy"],
     "neb": ["barrier", "vacancy_formation_energy"],
 }
-NAMES = {"formation": "formation energies", "sia": "interstitials", "surface": "surfaces", "neb": "vacancy"}
-COUNTS = {"hessian_index", "imaginary_fraction"}
+NAMES = {"formation": "formation energies", "sia": "interstitials", "surface": "surfaces"}
 MOST = 34  # bars
 LETTERS = 22  # of a bar's name
 NAMED = 7  # groups with a colour of their own
@@ -72,7 +72,7 @@ def _thin(bars: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def _heading(prop: str, bars: pd.DataFrame) -> str:
     """Name of a block of bars, with what they have in common."""
     text = NAMES.get(prop, property_label(prop))
-    if prop in NAMES:
+    if prop in (*NAMES, "neb"):
         return text
     if bars["structure"].nunique() == 1:
         return f"{text}, {structure_label(prop, bars['structure'].iloc[0])}"
@@ -186,9 +186,10 @@ def variance_drivers(drivers: pd.DataFrame) -> Figure:
     axis_rows = rows[(rows["by"] == "axis") & (rows["name"] != "other")]
     kinds = rows[rows["by"] == "kind"]
 
-    places, names, headings, y = [0.0], ["training rows"], {}, 1.6
+    places, names, y = [0.0], ["training rows"], 1.6
+    headings: list[tuple[str, float]] = []  # two properties may have the same
     for prop, block in bars.groupby("property", sort=False):
-        headings[_heading(str(prop), block)] = y
+        headings.append((_heading(str(prop), block), y))
         names += _labels(str(prop), block)
         places += [y + 0.9 + k for k in range(len(block))]
         y += len(block) + 1.2
@@ -202,7 +203,7 @@ def variance_drivers(drivers: pd.DataFrame) -> Figure:
     keys = [tuple(bar) for bar in bars.to_numpy()]
     for place, share in zip(places, [sizes, *(shares.loc[key] for key in keys)], strict=True):
         _stack(left, place, share, colours, thickness)
-    for text, place in headings.items():
+    for text, place in headings:
         left.text(1, place, text, va="center", fontsize=7, color=COLOURS["note"])
     left.set_yticks(places, names)
     left.set(xlim=(0, 100), ylim=(y - 0.5, -0.7), xlabel="share by group of the training data (%)")

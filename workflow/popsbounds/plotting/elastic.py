@@ -22,6 +22,11 @@ def elastic_constants(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
     rows = select(bounds, "elastic", *ORDER)
     crystals = list(rows["structure"].unique())

@@ -66,7 +66,7 @@ def _draw_entropy(axes: Axes, sets: pd.DataFrame) -> None:
         axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center_baseline", fontsize=7.5)
     number = f"{sets['n_environments'].iloc[0]:,} environments each"
     axes.set_title(number, loc="left", fontsize=7.5, color=COLOURS["note"])
-    axes.set_title("structures inside", loc="right", fontsize=7.5, color=COLOURS["note"])
+    axes.set_title("inside", loc="right", fontsize=7.5, color=COLOURS["note"])
     axes.axvline(0, color="black", linewidth=0.7)
     axes.set_ylim(len(sets) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

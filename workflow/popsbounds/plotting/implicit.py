@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from popsbounds.plotting.intervals import _short
+from popsbounds.plotting.intervals import short_number
 from popsbounds.plotting.style import (
     COLOURS,
     FULL_WIDTH,
@@ -111,7 +111,7 @@ def _mark_cuts(axes: Axes, levels: dict[str, pd.DataFrame], bottom: float, top: 
         # In the corner away from the parity line.
         x, y, align = (0.97, 0.08, "right") if side == "low" else (0.03, 0.93, "left")
         axes.text(
-            x, y, f"{len(beyond)} points beyond, to {_short(farthest)}", ha=align, va="center",
+            x, y, f"{len(beyond)} points beyond, to {short_number(farthest)}", ha=align, va="center",
             transform=axes.transAxes, fontsize=6.5, color=COLOURS["outside"], zorder=6,
         )  # fmt: skip
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from popsbounds.plotting.intervals import order_structures, select, two_panels
-from popsbounds.plotting.style import COLOURS, quantity_label, structure_label, styled
+from popsbounds.plotting.intervals import by_structure
+from popsbounds.plotting.style import COLOURS, styled
 from popsbounds.statistics import principal
 
 __all__ = ["sia_energy"]
@@ -20,12 +20,15 @@ def sia_energy(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
-    rows = order_structures(select(bounds, "sia", "formation_energy"))
-    labels = [structure_label("sia", name) for name in rows["structure"]]
-    fig = two_panels(rows, labels, quantity_label("formation_energy"))
+    fig, structures = by_structure(bounds, "sia", "formation_energy")
     known = (bounds["property"] == "sia") & (bounds["quantity"] == "hessian_index")
-    unstable = principal(bounds[known]).set_index("structure")["mle"].reindex(rows["structure"])
+    unstable = principal(bounds[known]).set_index("structure")["mle"].reindex(structures)
     lower = fig.axes[1]
     for position, number in enumerate(unstable):
         if number > 0:

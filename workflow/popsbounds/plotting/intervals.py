@@ -8,26 +8,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure
+from popsbounds.plotting.style import (
+    COLOURS,
+    FULL_WIDTH,
+    axis_label,
+    new_figure,
+    quantity_label,
+    structure_label,
+)
 from popsbounds.statistics import principal
+from popsbounds.text import shown_number
 
-__all__ = ["draw_intervals", "members_note", "order_structures", "select", "two_panels"]
+__all__ = ["by_structure", "draw_intervals", "members_note", "select", "short_number", "two_panels"]
 
 CLIP = 2.5  # arms longer than this many times the median arm are cut and marked
 
 
 def select(bounds: pd.DataFrame, property_name: str, *quantities: str) -> pd.DataFrame:
-    """Rows of a property's quantities, by its principal method; raises if there are none."""
+    """Rows of a property's quantities, by its principal method.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
     rows = principal(bounds[(bounds["property"] == property_name) & bounds["quantity"].isin(quantities)])
     if rows.empty:
         raise ValueError(f"bounds: no rows for {property_name}/{quantities[0]}")
     return rows
-
-
-def order_structures(rows: pd.DataFrame) -> pd.DataFrame:
-    """Order by the reference, or by the MLE where any reference is missing."""
-    key = "reference" if rows["reference"].notna().all() else "mle"
-    return rows.sort_values([key, "structure"], ignore_index=True)
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -47,9 +55,9 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     return bottom - margin, top + margin
 
 
-def _short(value: float) -> str:
-    """Three digits, without an exponent below a million."""
-    text = f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+def short_number(value: float) -> str:
+    """Three digits, thousands set apart, with a true minus sign."""
+    text = f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else shown_number(value)
     return text.replace("-", "−")
 
 
@@ -89,7 +97,7 @@ def draw_intervals(axes: Axes, rows: pd.DataFrame, from_zero: bool = False) -> N
         for position, value in zip(x[beyond], rows.loc[beyond, side], strict=True):
             axes.plot(position, edge, marker=marker, markersize=5, color=COLOURS["outside"], clip_on=False, zorder=6)
             axes.annotate(
-                _short(value), (position, edge), xytext=(4, offset), textcoords="offset points",
+                short_number(value), (position, edge), xytext=(4, offset), textcoords="offset points",
                 va="center", fontsize=6.5, color=COLOURS["outside"],
             )  # fmt: skip
 
@@ -162,3 +170,33 @@ def two_panels(
     fig.align_ylabels()
     add_key(fig, members_note(rows, labels), with_reference)
     return fig
+
+
+def by_structure(bounds: pd.DataFrame, property_name: str, quantity: str) -> tuple[Figure, list[str]]:
+    """One quantity of each structure of a property, as `two_panels` draws it.
+
+    Parameters
+    ----------
+    bounds
+        The contract's table.
+    property_name, quantity
+        Which of its rows.
+
+    Returns
+    -------
+    Figure
+        In the order of the references, or of the MLE where any reference is missing.
+    list of str
+        The structures in this order.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
+    """
+    rows = select(bounds, property_name, quantity)
+    key = "reference" if rows["reference"].notna().all() else "mle"
+    rows = rows.sort_values([key, "structure"], ignore_index=True)
+    structures = [str(name) for name in rows["structure"]]
+    labels = [structure_label(property_name, name) for name in structures]
+    return two_panels(rows, labels, quantity_label(quantity)), structures

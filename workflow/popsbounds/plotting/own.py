@@ -42,6 +42,11 @@ def own_property(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         Rows of one property in the contract's table.
+
+    Raises
+    ------
+    ValueError
+        Rows of several properties, or of none.
     """
     rows = principal(bounds)
     names = list(rows["property"].unique())

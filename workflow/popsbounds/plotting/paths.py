@@ -35,6 +35,11 @@ def barrier_path(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
     path = select(bounds, "neb", "path_energy")
     beside = principal(bounds[(bounds["property"] == "neb") & bounds["quantity"].isin(list(BESIDE))])
@@ -76,6 +81,11 @@ def transformation_paths(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
     rows = select(bounds, "path", "path_energy")
     found = list(rows["structure"].unique())

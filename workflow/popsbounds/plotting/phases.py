@@ -5,16 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from popsbounds.plotting.intervals import order_structures, select, two_panels
-from popsbounds.plotting.style import quantity_label, structure_label, styled
+from popsbounds.plotting.intervals import by_structure
+from popsbounds.plotting.style import styled
 
 __all__ = ["bulk_modulus", "formation_energy", "volume"]
-
-
-def _phases(bounds: pd.DataFrame, quantity: str) -> Figure:
-    rows = order_structures(select(bounds, "formation", quantity))
-    labels = [structure_label("formation", name) for name in rows["structure"]]
-    return two_panels(rows, labels, quantity_label(quantity))
 
 
 @styled
@@ -25,17 +19,22 @@ def formation_energy(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
-    return _phases(bounds, "formation_energy")
+    return by_structure(bounds, "formation", "formation_energy")[0]
 
 
 @styled
 def volume(bounds: pd.DataFrame) -> Figure:
-    """Volume per atom by phase (Å³), and its error; parameters as `formation_energy`."""
-    return _phases(bounds, "volume")
+    """Volume per atom by phase (Å³), and its error; parameters and errors as of `formation_energy`."""
+    return by_structure(bounds, "formation", "volume")[0]
 
 
 @styled
 def bulk_modulus(bounds: pd.DataFrame) -> Figure:
-    """Bulk modulus by phase (GPa), and its error; parameters as `formation_energy`."""
-    return _phases(bounds, "bulk_modulus")
+    """Bulk modulus by phase (GPa), and its error; parameters and errors as of `formation_energy`."""
+    return by_structure(bounds, "formation", "bulk_modulus")[0]

@@ -54,6 +54,11 @@ def phonon_bands_and_dos(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no branches.
     """
     rows = principal(bounds[bounds["property"] == "phonon"])
     branches = rows[rows["quantity"].str.startswith("branch_")]

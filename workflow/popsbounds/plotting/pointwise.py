@@ -83,6 +83,11 @@ def parity_and_errors(pointwise: pd.DataFrame) -> Figure:
     ----------
     pointwise
         The contract's table: kind, truth, mle, low, high (eV/atom, eV/Å).
+
+    Raises
+    ------
+    ValueError
+        The table is empty.
     """
     kinds = [kind for kind in KINDS if (pointwise["kind"] == kind).any()]
     if not kinds:
@@ -153,7 +158,7 @@ def coverage_by_members(coverage: pd.DataFrame) -> Figure:
             label=KINDS[kind][0],
         )  # fmt: skip
     members = np.unique(coverage["n_members"])
-    axes.plot(members, 200 / (members + 1), color=COLOURS["note"], linewidth=0.8, linestyle="--", label="promised")
+    axes.plot(members, 200 / (members + 1), color=COLOURS["note"], linewidth=0.8, linestyle="--", label="2/(M + 1)")
     axes.set(xscale="log", yscale="log", xlabel="members", ylabel="outside the bounds (%)")
     axes.grid()
     fig.legend(loc="outside upper left", ncols=3, columnspacing=1.2)

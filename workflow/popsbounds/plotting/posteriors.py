@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from popsbounds.plotting.style import FULL_WIDTH, narrow_log_ticks, new_figure, styled
+from popsbounds.text import KINDS
 
 __all__ = ["rival_posteriors"]
 
-_KINDS = {"energy": "energies", "force": "forces"}
 _MARKS = [
     ("o", "#0072B2"), ("s", "#D55E00"), ("^", "#009E73"), ("D", "#CC79A7"), ("v", "#E69F00"), ("P", "#56B4E9"),
     ("X", "#000000"), ("<", "#0072B2"), (">", "#D55E00"), ("p", "#009E73"),
@@ -49,7 +49,7 @@ def rival_posteriors(posteriors: pd.DataFrame) -> Figure:
     plain["percent"] = 100 * plain["EV"]
     plain = plain[plain["relative"].notna()]
     names, cases = list(dict.fromkeys(plain["posterior"])), list(dict.fromkeys(plain["case"]))
-    kinds = [kind for kind in _KINDS if (plain["kind"] == kind).any()]
+    kinds = [kind for kind in KINDS if (plain["kind"] == kind).any()]
     fig = new_figure(FULL_WIDTH, (0.03 * len(cases) + 0.1) * len(names) * len(kinds) + 0.8)
     panels = fig.subplots(len(kinds), 2, squeeze=False, sharey=True)
     for row, kind in enumerate(kinds):
@@ -58,7 +58,7 @@ def rival_posteriors(posteriors: pd.DataFrame) -> Figure:
         ):
             axes = panels[row, column]
             _panel(axes, plain[plain["kind"] == kind], quantity, names, cases)
-            axes.set_title(_KINDS[kind], loc="left")
+            axes.set_title(KINDS[kind][0], loc="left")
             axes.set_xlabel(label)
             if quantity == "percent":
                 axes.set_xscale("symlog", linthresh=1)

@@ -15,12 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from popsbounds.plotting.curves import DASHES, _mark_cut, limits
-from popsbounds.plotting.intervals import _short, members_note
+from popsbounds.plotting.curves import DASHES, limits, mark_cut
+from popsbounds.plotting.intervals import members_note, short_number
 from popsbounds.plotting.style import (
     COLOURS,
     FULL_WIDTH,
     axis_label,
+    datum_label,
     narrow_log_ticks,
     new_figure,
     property_label,
@@ -61,7 +62,7 @@ def _title(row: pd.Series) -> str:
     elif prop in ("sia", "surface"):
         text = f"{property_label(prop)} {name}"
     else:
-        text = f"{property_label(prop)}: {quantity} of {name}"
+        text = f"{datum_label(prop, row['quantity'])} of {name}"
     return fill(text, 32)
 
 
@@ -109,7 +110,7 @@ def _draw_members(axes: Axes, values: np.ndarray, bottom: float, top: float) -> 
     for side, edge, reached in (("low", bottom, low), ("high", top, high)):
         if reached[-1] < bottom or reached[-1] > top:
             first = np.flatnonzero(reached == reached[-1])[0] + 1
-            _mark_cut(axes, float(first), edge, float(reached[-1]), side)
+            mark_cut(axes, float(first), edge, float(reached[-1]), side)
 
 
 def _widen(bottom: float, top: float, values: list[float]) -> tuple[float, float]:
@@ -152,7 +153,7 @@ def _draw_analytic(axes: Axes, row: pd.Series, n_members: int, bottom: float, to
         place = axes.get_yaxis_transform()
         axes.plot(0.05, edge, marker=marker, markersize=5, color=COLOURS["analytic"], clip_on=False, zorder=6,
                   transform=place)  # fmt: skip
-        text = "\n".join(f"{name} {_short(value)}" for name, value in beyond.items())
+        text = "\n".join(f"{name} {short_number(value)}" for name, value in beyond.items())
         axes.annotate(
             text, (0.05, edge), xycoords=place, xytext=(6, 4 * step), textcoords="offset points", fontsize=6.5,
             ha="left", va="bottom" if step > 0 else "top", color=COLOURS["analytic"], zorder=6,

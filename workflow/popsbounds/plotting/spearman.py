@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from popsbounds.plotting.style import COLOURS, FULL_WIDTH, new_figure, property_label, quantity_label, styled
+from popsbounds.plotting.style import COLOURS, FULL_WIDTH, datum_label, new_figure, styled
 
 __all__ = ["rank_correlations"]
 
@@ -58,7 +58,7 @@ def rank_correlations(spearman: pd.DataFrame) -> Figure:
         for value in reference:
             axes.axvline(value, color=COLOURS["reference"], linewidth=1.6)
         axes.margins(y=0.08)
-        axes.set_title(f"{property_label(prop)}: {quantity_label(quantity)}\n{len(rho)} members", loc="left")
+        axes.set_title(f"{datum_label(prop, quantity)}\n{len(rho)} members", loc="left")
         axes.set_xlabel("Spearman ρ with the MLE")
     for axes in panels[len(groups) :]:
         axes.remove()

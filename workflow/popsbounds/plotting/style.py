@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 __all__ = [
     "COLOURS",
     "axis_label",
+    "datum_label",
     "narrow_log_ticks",
     "new_figure",
     "property_label",
@@ -63,9 +64,9 @@ RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text
 }
 
-_STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ"}
+_STRUCTURES = {"sigma": "σ", "chi": "χ", "mu": "μ", "vacancy_hop": "vacancy hop"}
 _INTERSTITIALS = {"TS": "tetrahedral", "OS": "octahedral"}
-_PROPERTIES = {"sia": "interstitial", "neb": "vacancy", "path": "transformation path"}
+_PROPERTIES = {"formation": "phase", "sia": "interstitial", "neb": "vacancy", "path": "transformation path"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _QUANTITIES = {
     "formation_energy": "formation energy",
@@ -129,6 +130,12 @@ def quantity_label(quantity: str) -> str:
     if quantity[0] == "C" and quantity[1:].isdigit():
         return quantity.translate(_SUBSCRIPTS)
     return _QUANTITIES.get(quantity, quantity.replace("_", " "))
+
+
+def datum_label(property_name: str, quantity: str) -> str:
+    """Quantity of a property in words: interstitial formation energy; surface energy, which names its property."""
+    name, text = property_label(property_name), quantity_label(quantity)
+    return text if text.startswith(name) else f"{name} {text}"
 
 
 def unit_label(unit: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from popsbounds.plotting.intervals import order_structures, select, two_panels
-from popsbounds.plotting.style import quantity_label, structure_label, styled
+from popsbounds.plotting.intervals import by_structure
+from popsbounds.plotting.style import styled
 
 __all__ = ["surface_energy"]
 
@@ -19,7 +19,10 @@ def surface_energy(bounds: pd.DataFrame) -> Figure:
     ----------
     bounds
         The contract's table.
+
+    Raises
+    ------
+    ValueError
+        The table has no such rows.
     """
-    rows = order_structures(select(bounds, "surface", "surface_energy"))
-    labels = [structure_label("surface", name) for name in rows["structure"]]
-    return two_panels(rows, labels, quantity_label("surface_energy"))
+    return by_structure(bounds, "surface", "surface_energy")[0]

@@ -11,7 +11,18 @@ import numpy as np
 from popsbounds.potential import Potential
 from popsbounds.relax import Relaxed
 
-__all__ = ["Needed", "Property", "PropertyError", "Settings", "Value", "curve", "excess_energy", "key_of", "value"]
+__all__ = [
+    "Needed",
+    "Property",
+    "PropertyError",
+    "Settings",
+    "Value",
+    "curve",
+    "energy_above",
+    "excess_energy",
+    "key_of",
+    "value",
+]
 
 
 class PropertyError(Exception):
@@ -161,6 +172,11 @@ def curve(
         Value(structure, quantity, unit, number, "ok", remarks, evaluations, x)
         for number, x in zip(numbers, where, strict=True)
     ]
+
+
+def energy_above(relaxed: Relaxed, other: Relaxed) -> float:
+    """Energy per atom of one structure above that of another (eV/atom)."""
+    return relaxed.energy_per_atom - other.energy_per_atom
 
 
 def excess_energy(relaxed: Relaxed, bulk: Relaxed) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from ase import units
 
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Settings, Value, value
+from popsbounds.properties.base import Settings, Value, energy_above, value
 from popsbounds.relax import Relaxed
 from popsbounds.structures import crystal
 
@@ -52,7 +52,7 @@ class FormationProperty:
             needs = alone | {f"compressed {name}": squeezed, f"expanded {name}": stretched}
             recipes: dict[str, tuple[dict[str, Relaxed], Callable[[], float]]] = {
                 "energy": (alone, partial(_energy, here)),
-                "formation_energy": (both, partial(_formation_energy, here, zero)),
+                "formation_energy": (both, partial(energy_above, here, zero)),
                 "volume": (alone, partial(_volume, here)),
                 "relative_volume": (both, partial(_relative_volume, here, zero)),
                 "bulk_modulus": (needs, partial(_bulk_modulus, squeezed, stretched)),
@@ -63,10 +63,6 @@ class FormationProperty:
 
 def _energy(relaxed: Relaxed) -> float:
     return relaxed.energy_per_atom
-
-
-def _formation_energy(relaxed: Relaxed, zero: Relaxed) -> float:
-    return relaxed.energy_per_atom - zero.energy_per_atom
 
 
 def _volume(relaxed: Relaxed) -> float:

@@ -84,7 +84,18 @@ __all__ = ["OwnProperty"]
 
 
 class OwnProperty:
-    """Whatever the user's function yields."""
+    """Whatever the user's function yields.
+
+    Parameters
+    ----------
+    settings
+        With the file, and the arguments of its function.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cannot be run, or has no function that can be called so.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.options, self.species, self.volume = settings.options, settings.species, settings.volume

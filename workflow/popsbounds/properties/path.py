@@ -8,8 +8,7 @@ from types import MappingProxyType
 
 from popsbounds.paths import path_coordinates, transformation_path
 from popsbounds.potential import Potential
-from popsbounds.properties.base import Settings, Value, value
-from popsbounds.relax import Relaxed
+from popsbounds.properties.base import Settings, Value, energy_above, value
 from popsbounds.structures import crystal
 
 __all__ = ["PathProperty"]
@@ -35,8 +34,4 @@ class PathProperty:
         for (kind, x), atoms in self.points.items():
             there = potential.static(f"{kind} {x:.6f}", atoms, within=bulk)
             needs = {"bcc": bulk, kind: there}
-            yield value(kind, "path_energy", "eV/atom", needs, partial(_above, there, bulk), x)
-
-
-def _above(there: Relaxed, bulk: Relaxed) -> float:
-    return there.energy_per_atom - bulk.energy_per_atom
+            yield value(kind, "path_energy", "eV/atom", needs, partial(energy_above, there, bulk), x)

@@ -75,16 +75,14 @@
   const spreads = data.spreads;
   const picks = Object.fromEntries(["property", "quantity", "structure", "relative"].map((name) => [name, by(`pick-${name}`)]));
 
-  function fill(select, names) {
-    const before = select.value;
-    select.replaceChildren(...names.map((name, k) => make("option", { value: k }, name)));
-    return before;
-  }
-  const ofProperty = () => spreads.filter((one) => one.property === picks.property.selectedOptions[0].textContent);
+  const fill = (select, names) => select.replaceChildren(...names.map((name, k) => make("option", { value: k }, name)));
+  // By their names in the tables: two properties may have the same label.
+  const properties = [...new Map(spreads.map((one) => [one.property, one.label]))];
+  const ofProperty = () => spreads.filter((one) => one.property === properties[picks.property.value][0]);
   const chosen = () => ofProperty()[picks.quantity.value];
   const withUnit = (one, text) => one.unit ? `${text} ${one.unit}` : text;
   const named = (one, text) => one.unit ? `${text} (${one.unit})` : text;
-  const missed = (row) => row.reference !== null && (row.reference < row.low || row.reference > row.high);
+  const missed = (row) => row.inside === false;
 
   function describe(one, row) {
     const lines = [`${row.name}`, `bounds ${format(row.low)} to ${withUnit(one, format(row.high))}`,
@@ -101,6 +99,8 @@
     by("relative-to").textContent = zero === "mle" ? "MLE" : zero;
     const relative = picks.relative.checked;
     const rows = one.rows.map((row, k) => ({ row, k, shift: relative ? row[zero] : 0 })).filter(({ shift }) => shift !== null);
+    const n = one.rows.length - rows.length;
+    by("not-shown").textContent = n ? `${n} without ${zero === "mle" ? "an MLE" : "a reference"} ${n === 1 ? "is" : "are"} not shown` : "";
     const left = Math.min(16 + 7.2 * Math.max(...rows.map(({ row }) => row.name.length)), 0.36 * width), right = width - 14;
     const height = 28, top = 4, bottom = top + height * rows.length;
     const range = span(rows.flatMap(({ row, shift }) =>
@@ -148,7 +148,7 @@
     }
     axis(picture, scale, range, left, right, top, bottom, named(one, what));
     if (relative && range[0] < 0 && range[1] > 0) picture.append(svg("line", { class: "zero", x1: scale(0), x2: scale(0), y1: top, y2: bottom }));
-    by("chart-title").textContent = `Bounds: ${one.property}, ${one.quantity}`;
+    by("chart-title").textContent = `Bounds: ${one.label}, ${one.quantity}`;
     box.replaceChildren(picture);
     // Bars after the grid, and names once they can be measured.
     for (const { row } of rows) { row.draw(); delete row.draw; }
@@ -169,6 +169,7 @@
     }
     const step = (row.high - row.low) / row.counts.length;
     let below = 0;
+    const said = [];
     row.counts.forEach((n, k) => {
       const x = step ? scale(row.low + k * step) : scale(row.low) - 4, wide = step ? scale(row.low + (k + 1) * step) - x : 8;
       below += n;
@@ -179,6 +180,7 @@
       hit.addEventListener("pointermove", (event) => show(`${words}\n${share}`, event.clientX, event.clientY));
       hit.addEventListener("pointerleave", hide);
       picture.append(hit);
+      said.push(`${words}: ${share.replace("\n", ", ")}`);
     });
     if (row.std !== null) {
       const [from, to] = [scale(row.mean - row.std), scale(row.mean + row.std)];
@@ -191,6 +193,7 @@
       picture.append(name === "mle" ? svg("circle", { class: "dot", cx: x, cy: top, r: 4.5 })
         : svg("path", { class: missed(row) ? "diamond missed" : "diamond", d: diamond(x, top, 6) }));
     }
+    by("counts").replaceChildren(...said.map((line) => make("li", {}, line)));
     by("members-title").textContent = `Members: ${row.name}`;
     box.replaceChildren(picture);
     const pairs = [["low", row.low], ["high", row.high], ["mean", row.mean], ["std", row.std], ["MLE", row.mle], ["reference", row.reference]];
@@ -216,7 +219,7 @@
     pickQuantity();
   }
   if (spreads.length) {
-    fill(picks.property, [...new Set(spreads.map((one) => one.property))]);
+    fill(picks.property, properties.map(([, label]) => label));
     picks.property.addEventListener("change", pickProperty);
     picks.quantity.addEventListener("change", pickQuantity);
     picks.structure.addEventListener("change", draw);
@@ -238,7 +241,8 @@
     }
     const title = box.querySelector("h2").textContent;
     const cells = columns.map((column) => column.values.map((x) => column.number && typeof x === "number" && !Number.isInteger(x) ? format(x) : x === null ? "" : column.number ? String(x).replace("-", "−") : String(x)));
-    const words = Array.from({ length: n }, (_, k) => cells.map((column) => column[k]).join(" ").toLowerCase());
+    const plain = (text) => text.toLowerCase().replaceAll("−", "-"); // as it is typed
+    const words = Array.from({ length: n }, (_, k) => plain(cells.map((column) => column[k]).join(" ")));
     const state = { column: null, down: false, all: false, text: "" };
 
     const tools = make("div", { class: "tools" });
@@ -267,7 +271,7 @@
     box.append(tools, scroll);
 
     function update() {
-      const wanted = state.text.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = plain(state.text).split(/\s+/).filter(Boolean);
       let rows = [...words.keys()].filter((k) => wanted.every((word) => words[k].includes(word)));
       const found = rows.length;
       if (state.column !== null) {
