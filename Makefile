@@ -53,7 +53,7 @@ universal:
 	$(MAKE) extra EXTRA=chgnet
 	$(MAKE) calibration run STUDY=universal
 
-# The paper's figures and tables, and a verdict on its claims: results/paper/paper.md. About @@PAPER_TIME@@ minutes on
+# The paper's figures and tables, and a verdict on its claims: results/paper/paper.md. About an hour on
 # two cores; PAPER=demo is quicker. Where the Materials Project's frames are there, it installs CHGNet and PyTorch.
 paper: $(READY)
 	$(MAKE) report STUDY=$(PAPER)

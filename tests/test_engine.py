@@ -610,7 +610,7 @@ def test_minimum_of_a_family_is_the_relaxed_crystal(name):
 def test_ten_thousand_members_cost_no_more_descriptors_than_one():
     built, respond = family("bcc")
     calls = respond.calls
-    assert calls == built.nodes[..., 0].size + len(built.checks)
+    assert calls == built.energy[..., 0].size + len(built.checks)
     rng = np.random.default_rng(0)
     mixed = thetas()[0] + rng.dirichlet(np.ones(5), 10_000) @ (thetas()[1:] - thetas()[0])
     many = built.members(mixed)

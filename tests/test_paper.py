@@ -30,7 +30,11 @@ def from_the_paper(shift: float = 0.0) -> SimpleNamespace:
         rows += [head | {"source": "member", "value": value, "member": m} for m, value in enumerate(members)]
     properties = pd.DataFrame(rows).astype({"member": "Int32"}).assign(evaluations=0)
     found = bounds(properties)
-    tables = {"bounds": found, "std_ratio": std_ratio(found, paper=paper_ratios()), "spearman": spearman(properties)}
+    tables = {
+        "bounds": found,
+        "std_ratio": std_ratio(found, "bcc", paper=paper_ratios()),
+        "spearman": spearman(properties),
+    }
     return SimpleNamespace(tables=tables, config=CONFIG)
 
 

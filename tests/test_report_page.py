@@ -89,7 +89,7 @@ def make_study(properties: pd.DataFrame | None, **tables: pd.DataFrame) -> Simpl
         found |= {
             "properties": properties,
             "bounds": bounds,
-            "std_ratio": statistics.std_ratio(bounds, paper=statistics.paper_ratios()),
+            "std_ratio": statistics.std_ratio(bounds, "bcc", paper=statistics.paper_ratios()),
             "spearman": statistics.spearman(properties),
             "failures": statistics.failures(properties),
             "truncation": statistics.truncation(properties),

@@ -556,7 +556,7 @@ def write_study(folder: Path, properties: pd.DataFrame) -> Path:
     written = {
         "properties": properties,
         "bounds": bounds,
-        "std_ratio": statistics.std_ratio(bounds, paper=statistics.paper_ratios()),
+        "std_ratio": statistics.std_ratio(bounds, "bcc", paper=statistics.paper_ratios()),
         "truncation": statistics.truncation(properties),
         "calibration": pd.concat([drawn, whole], ignore_index=True),
         "models": pd.DataFrame({"property": ["formation"], "structure": ["bcc"], "unstable_modes": [0]}),
