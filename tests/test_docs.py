@@ -309,4 +309,5 @@ def test_the_descriptor_and_the_model_of_ones_own(tmp_path, monkeypatch):
         rows, base = next(form.rows().stream([atoms]))
         assert (rows @ theta + base)[0] * len(atoms) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
         assert offset is None or base[0] == offset
-        check_inputs(parse_config(merged(BASE, {"descriptors": {"kind": "universal", "model": model}})))
+        own = {"descriptors": {"kind": "universal", "model": model}, "dataset": {"sources": [{"path": str(tmp_path)}]}}
+        check_inputs(parse_config(merged(BASE, own)))
