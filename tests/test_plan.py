@@ -57,6 +57,21 @@ def test_frames_and_rows_of_the_demo():
     assert rows.n_rows == 1540 + 3 * rows.n_atoms.sum()
 
 
+@pytest.mark.parametrize(("components", "n_rows"), [(0, 3), (4, 3 + 3 * 4), (100, 3 + 3 * 6)])
+def test_rows_of_a_universal_potential_hold_forces_only_if_asked_for(tmp_path, components, n_rows):
+    atoms = Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], cell=[4, 4, 5], pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-9.0, forces=np.zeros((2, 3)))
+    write(tmp_path / "train.extxyz", [atoms] * 3)
+    raw = {
+        "study": "universal",
+        "dataset": {"sources": [{"path": str(tmp_path / "train.extxyz")}]},
+        "descriptors": {"kind": "universal", "model": "chgnet", "max_force_components": components},
+    }
+    rows = count_rows(parse_config(raw))
+    assert rows.n_rows == n_rows
+    assert rows.forces.tolist() == [components > 0] * 3
+
+
 def test_costs_grow_as_the_work_does():
     raw, jobs = read_yaml(TINY), count_jobs(TINY)
 

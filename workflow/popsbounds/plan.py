@@ -334,7 +334,7 @@ class Rows:
     n_atoms : ndarray, shape (frames,)
         Atoms of each frame.
     forces : ndarray of bool, shape (frames,)
-        Whether it has forces.
+        Whether its forces are fitted.
     n_rows : int
         Rows of the design matrix.
     known : bool
@@ -368,11 +368,12 @@ def count_rows(config: Config) -> Rows:
         known = new <= 0
         n_atoms += [*given[: generate.frames], *[(1 + generate.max_atoms) // 2] * max(new, 0)]
         forces += [True] * generate.frames
-    atoms, has_forces = np.array(n_atoms), np.array(forces)
-    components = 3 * atoms * has_forces
-    if config.descriptors.max_force_components is not None:
-        components = np.minimum(components, config.descriptors.max_force_components)
-    return Rows(atoms, has_forces, int(len(atoms) + components.sum()), known)
+    most = config.descriptors.max_force_components
+    atoms, fitted = np.array(n_atoms), np.array(forces) & (most != 0)
+    components = 3 * atoms * fitted
+    if most is not None:
+        components = np.minimum(components, most)
+    return Rows(atoms, fitted, int(len(atoms) + components.sum()), known)
 
 
 def expect(config: Config, form: Form, jobs: Mapping[str, int], rows: Rows, speeds: Speeds) -> pd.DataFrame:

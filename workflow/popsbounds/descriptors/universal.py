@@ -271,7 +271,7 @@ class UniversalRows:
         found = self.model.evaluate([atoms], gradients=True)
         columns = [*found.descriptors[0].sum(dim=0), found.energies[0]]
         n_constants, n = len(self.form.constants), len(atoms)
-        energy = np.concatenate([self.form.counts(atoms), [float(column) for column in columns]])
+        energy = np.concatenate([self.form.counts(atoms), [float(column.detach()) for column in columns]])
         forces, virial = np.zeros((3 * n, len(energy))), np.zeros((3, 3, len(energy)))
         for k, column in enumerate(columns, n_constants):
             force, work = _gradients(column, found)
