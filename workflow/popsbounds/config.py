@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from popsbounds.errors import InputError, did_you_mean
+from popsbounds.errors import InputError, absent, did_you_mean
 from popsbounds.structures import crystal_names, is_facet, material_volume
 
 __all__ = [
@@ -1107,11 +1107,7 @@ def missing_files(config: Config) -> list[str]:
         "reference.table": config.reference.table,
         **{f"properties.own.{name}.file": own.file for name, own in config.properties.own.items()},
     }
-    return [
-        f"{key}: there is no file {path}; paths are relative to the folder Snakemake runs in"
-        for key, path in files.items()
-        if path is not None and not path.is_file()
-    ]
+    return [f"{key}: {absent(path)}" for key, path in files.items() if path is not None and not path.is_file()]
 
 
 def _section_of(annotation: Any) -> Any:

@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from popsbounds.config import Checks, Config, Dataset, Keys, Limits, Source, Weights
-from popsbounds.errors import InputError, did_you_mean
+from popsbounds.errors import InputError, absent, did_you_mean
 
 __all__ = [
     "Frame",
@@ -45,7 +45,6 @@ __all__ = [
     "exponential_weights",
     "find_problems",
     "frame_table",
-    "missing_source",
     "read_ase",
     "read_frames",
     "read_source",
@@ -137,23 +136,12 @@ def read_source(source: Source, group_key: str) -> list[Frame]:
     return frames
 
 
-def missing_source(path: Path) -> str | None:
-    """What to say of a source that does not exist; None if it does."""
-    if path.exists():
-        return None
-    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-    return (
-        f"{path}: does not exist{did_you_mean(path.name, siblings)}; paths are relative to the folder Snakemake runs in"
-    )
-
-
 def _read(source: Source, group_key: str) -> tuple[list[Frame], list[str]]:
     """Frames of a source that could be read, and what was wrong with the others."""
     path = source.path
     problems: list[str] = []
-    missing = missing_source(path)
-    if missing is not None:
-        return [], [f"{missing}: mend dataset.sources.path"]
+    if not path.exists():
+        return [], [f"{absent(path)}: mend dataset.sources.path"]
     if path.is_dir():
         keys = usual = Keys(energy="Energy", forces="Forces")
         group_key = "group"

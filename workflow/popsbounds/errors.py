@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-__all__ = ["InputError", "did_you_mean"]
+__all__ = ["InputError", "absent", "did_you_mean"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -13,6 +14,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     lowered = {other.lower(): other for other in known}
     match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
     return f" (did you mean '{lowered[match[0]]}'?)" if match else ""
+
+
+def absent(path: Path) -> str:
+    """What to say of a path in a configuration that leads nowhere."""
+    siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    return f"{path}: does not exist{hint}; paths are relative to the folder Snakemake runs in"
 
 
 class InputError(ValueError):

@@ -14,10 +14,9 @@ from typing import Any
 
 from popsbounds.calculators import make_calculator
 from popsbounds.config import AseCalculator, Config, PairStyle
-from popsbounds.dataset import missing_source
 from popsbounds.descriptors.forms import make_form
 from popsbounds.engine import check_engine, configure_engine
-from popsbounds.errors import InputError
+from popsbounds.errors import InputError, absent
 from popsbounds.properties import make_property
 from popsbounds.reference import check_reference_table
 
@@ -45,9 +44,9 @@ def check_inputs(config: Config, elsewhere: bool = False) -> None:
     if not elsewhere:
         check_engine()
     problems = [
-        f"dataset.sources[{number}].path: {problem}"
+        f"dataset.sources[{number}].path: {absent(source.path)}"
         for number, source in enumerate(config.dataset.sources)
-        if (problem := missing_source(source.path)) is not None
+        if not source.path.exists()
     ]
 
     def attempt(key: str, make: Callable[[], Any]) -> Any:

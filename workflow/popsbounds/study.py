@@ -45,9 +45,10 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._read:
-            if name not in list(self):
+            file = self.folder / f"{name}.parquet"
+            if name not in self.names or not file.exists():
                 raise KeyError(f"no table {name} in {self.folder}; there are: {', '.join(self)}")
-            self._read[name] = pd.read_parquet(self.folder / f"{name}.parquet")
+            self._read[name] = pd.read_parquet(file)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
