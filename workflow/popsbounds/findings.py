@@ -82,7 +82,7 @@ def typical_spread(bounds: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     bounds
-        The contract's table, by one method.
+        Table `bounds`, by one method.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def missed_references(bounds: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     bounds
-        The contract's table, by one method.
+        Table `bounds`, by one method.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def ok_members(properties: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     properties
-        The contract's table, by one method.
+        Table `properties`, by one method.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def failure_reasons(failures: pd.DataFrame, bounds: pd.DataFrame) -> pd.DataFram
     Parameters
     ----------
     failures, bounds
-        The contract's tables, whole.
+        Tables of these names, whole.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def variance_by(drivers: pd.DataFrame, by: str) -> tuple[pd.DataFrame, pd.DataFr
     Parameters
     ----------
     drivers
-        The contract's table.
+        Table `drivers`.
     by
         ``group`` of the training data, or ``kind``: energies and forces.
 
@@ -233,7 +233,7 @@ def axes_holding(drivers: pd.DataFrame, share: float = 0.9) -> pd.Series:
     Parameters
     ----------
     drivers
-        The contract's table.
+        Table `drivers`.
     share
         From 0 to 1.
 
@@ -251,7 +251,7 @@ def axes_holding(drivers: pd.DataFrame, share: float = 0.9) -> pd.Series:
 
 
 def rank_correlations(spearman: pd.DataFrame) -> pd.DataFrame:
-    """The contract's table of rank correlations with one row a quantity.
+    """Table `spearman` with one row a quantity.
 
     Returns
     -------

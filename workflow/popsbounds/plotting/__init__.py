@@ -1,4 +1,4 @@
-"""Figures from the contract's tables: one module a figure family, each function returns a matplotlib `Figure`.
+"""Figures from the tables of `docs/tables.md`: one module a figure family, each function returns a matplotlib `Figure`.
 
 Figures are built without pyplot, so nothing is global and no display is needed;
 `popsbounds.plotting.style.save` writes them.

@@ -21,7 +21,7 @@ def coefficient_distributions(coefficients: pd.DataFrame) -> Figure:
     Parameters
     ----------
     coefficients
-        The contract's table: coefficient, deviation.
+        Table `coefficients`: coefficient, deviation.
     """
     columns = {number: rows["deviation"].to_numpy() for number, rows in coefficients.groupby("coefficient", sort=False)}
     names = [f"Θ{number}" for number in columns]

@@ -168,7 +168,7 @@ def variance_drivers(drivers: pd.DataFrame) -> Figure:
     Parameters
     ----------
     drivers
-        The contract's table: property, structure, quantity, by, name, share,
+        Table `drivers`: property, structure, quantity, by, name, share,
         n_rows. Each property is shown by its main quantities.
     """
     rows = _headlines(drivers)

@@ -21,7 +21,7 @@ def elastic_constants(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------

@@ -109,7 +109,7 @@ def descriptor_space(table: pd.DataFrame, sets: pd.DataFrame, points: pd.DataFra
     Parameters
     ----------
     table, sets, points
-        The contract's tables `environments`, `entropy` and `descriptor_space`.
+        Tables `environments`, `entropy` and `descriptor_space`.
     """
     properties = list(dict.fromkeys(table["property"]))
     heights = [0.16 * len(sets), 0.2 * (len(properties) + 1)]

@@ -193,7 +193,7 @@ def implicit_against_explicit(properties: pd.DataFrame) -> Figure:
     Parameters
     ----------
     properties
-        The contract's table. Drawn are the volumes of two phases and the
+        Table `properties`. Drawn are the volumes of two phases and the
         barrier of the vacancy's hop, with every level that the study has.
         A member without a usable value both ways is left out.
     """

@@ -19,7 +19,7 @@ def sia_energy(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------

@@ -8,14 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from popsbounds.plotting.style import (
-    COLOURS,
-    FULL_WIDTH,
-    axis_label,
-    new_figure,
-    quantity_label,
-    structure_label,
-)
+from popsbounds.plotting.style import COLOURS, FULL_WIDTH, axis_label, new_figure, quantity_label, structure_label
 from popsbounds.statistics import principal
 from popsbounds.text import shown_number
 
@@ -178,7 +171,7 @@ def by_structure(bounds: pd.DataFrame, property_name: str, quantity: str) -> tup
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
     property_name, quantity
         Which of its rows.
 

@@ -41,7 +41,7 @@ def own_property(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        Rows of one property in the contract's table.
+        Rows of one property in the table of this name.
 
     Raises
     ------

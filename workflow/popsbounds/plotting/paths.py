@@ -34,7 +34,7 @@ def barrier_path(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def transformation_paths(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------

@@ -18,7 +18,7 @@ def formation_energy(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def phonon_bands_and_dos(bounds: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bounds
-        The contract's table.
+        Table `bounds`.
 
     Raises
     ------

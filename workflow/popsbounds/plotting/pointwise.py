@@ -82,7 +82,7 @@ def parity_and_errors(pointwise: pd.DataFrame) -> Figure:
     Parameters
     ----------
     pointwise
-        The contract's table: kind, truth, mle, low, high (eV/atom, eV/Å).
+        Table `pointwise`: kind, truth, mle, low, high (eV/atom, eV/Å).
 
     Raises
     ------
@@ -117,7 +117,7 @@ def error_distributions(deviations: pd.DataFrame) -> Figure:
     Parameters
     ----------
     deviations
-        The contract's table: kind, left, right (eV/atom, eV/Å), error, deviation (shares).
+        Table `deviations`: kind, left, right (eV/atom, eV/Å), error, deviation (shares).
     """
     kinds = [kind for kind in KINDS if (deviations["kind"] == kind).any()]
     fig = new_figure(FULL_WIDTH * len(kinds) / 2, 2.6)
@@ -148,7 +148,7 @@ def coverage_by_members(coverage: pd.DataFrame) -> Figure:
     Parameters
     ----------
     coverage
-        The contract's table: kind, n_members, EV.
+        Table `coverage`: kind, n_members, EV.
     """
     fig = new_figure(3.6, 2.8)
     axes = fig.subplots()

@@ -40,7 +40,7 @@ def rival_posteriors(posteriors: pd.DataFrame) -> Figure:
     Parameters
     ----------
     posteriors
-        The contract's table: case, draw, posterior, kind, conformal, EV, interval_score.
+        Table `posteriors`: case, draw, posterior, kind, conformal, EV, interval_score.
     """
     plain = posteriors[~posteriors["conformal"] & (posteriors["draw"] == "")].copy()
     first = plain[plain["posterior"] == "hypercube"].set_index(["case", "kind"])["interval_score"]

@@ -197,9 +197,9 @@ def sampled_against_analytic(properties: pd.DataFrame, bounds: pd.DataFrame) -> 
     Parameters
     ----------
     properties
-        The contract's table: values of the members.
+        Table `properties`: values of the members.
     bounds
-        The contract's table, with rows by the method `analytic`.
+        Table `bounds`, with rows by the method `analytic`.
     """
     rows = _choose(bounds)
     if rows.empty:

@@ -28,7 +28,7 @@ def rank_correlations(spearman: pd.DataFrame) -> Figure:
     Parameters
     ----------
     spearman
-        The contract's table. Energies and relative volumes are left out: they
+        Table `spearman`. Energies and relative volumes are left out: they
         rank as formation energies and volumes do.
     """
     groups = [
